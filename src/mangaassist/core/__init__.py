@@ -1,0 +1,1 @@
+"""Values and contracts every other room speaks in. Imports nothing of the project."""

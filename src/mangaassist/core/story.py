@@ -1,0 +1,213 @@
+"""The Story contract: what one model is for, as a frozen value, and the few functions only it needs.
+
+Everything else, from splitting to rollback, reads this value and belongs to the platform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from mangaassist.core.identity import digest
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which labels a retrain reads (RET-1): the last ``days`` (sliding) or everything (cumulative)."""
+
+    kind: Literal["sliding", "cumulative"]
+    days: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """One number a candidate must meet offline.
+
+    Attributes:
+        metric: dotted name of the metric ("golden.accuracy").
+        minimum: absolute floor for the lower confidence bound's point value; None for none.
+        regression: how far below the champion it may be, in the metric's unit; None for no comparison.
+        blocking: False for a flag that informs without refusing.
+    """
+
+    metric: str
+    minimum: float | None = None
+    regression: float | None = None
+    blocking: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPolicy:
+    """Where labels come from and how good they must be.
+
+    Attributes:
+        sources: accepted label sources, highest priority first; at least two for production (LAB-3).
+        maturity: how long after capture a label counts as final.
+        agreement_floor: kappa below which a lot is rejected, per language pool (LAB-4, LAB-7).
+        holdout_floor: kappa below which an accepted lot stays out of hold-outs.
+        precision_floor: lower confidence bound on programmatic and LLM precision (LAB-6).
+    """
+
+    sources: tuple[str, ...] = ("vendor", "programmatic", "llm")
+    maturity: timedelta = timedelta(0)
+    agreement_floor: float = 0.65
+    holdout_floor: float = 0.75
+    precision_floor: float = 0.90
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryStage:
+    """One step of a rollout: ``share`` of users for ``lasts``, with ``minimum_n`` canary requests or more."""
+
+    name: str
+    share: float
+    lasts: timedelta
+    minimum_n: int
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutPolicy:
+    """Shadow and canary (PRO-2, PRO-3) with the numbers of the source as defaults.
+
+    Attributes:
+        shadow: how long the challenger answers beside the champion unseen.
+        shadow_minimum_n: requests a shadow needs before it can pass.
+        stages: the canary plan.
+        latency_ratio: shadow fails when its p99 exceeds this multiple of the champion's.
+        hold: how long past its planned end a stage may stay undecided before it rolls back.
+        margin: the largest tolerated loss of the online metric, absolute.
+        rollback_within: the acceptance criterion of PRO-4.
+    """
+
+    shadow: timedelta = timedelta(hours=24)
+    shadow_minimum_n: int = 500
+    stages: tuple[CanaryStage, ...] = (
+        CanaryStage("canary_1", 0.01, timedelta(days=7), 50),
+        CanaryStage("canary_5", 0.05, timedelta(days=3), 100),
+        CanaryStage("canary_25", 0.25, timedelta(days=7), 500),
+    )
+    latency_ratio: float = 1.30
+    hold: timedelta = timedelta(days=3)
+    margin: float = 0.05
+    rollback_within: timedelta = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class DriftPolicy:
+    """Thresholds pinned with each version (DRF-1, DRF-2)."""
+
+    input_psi: float = 0.2
+    input_sustained: timedelta = timedelta(hours=24)
+    label_p: float = 0.01
+    label_sustained: timedelta = timedelta(days=7)
+    prediction_ks: float = 0.15
+    prediction_sustained: timedelta = timedelta(hours=24)
+    concept_f1: float = 0.03
+    concept_sustained: timedelta = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One production model, specified.
+
+    Attributes:
+        name: identifier, lower case with underscores; also its feature namespace.
+        kind: which family of model ("text-classification").
+        predicts: one sentence for people.
+        labels, rollout, drift: the policies above.
+        features: names in the feature catalog read point in time for every example; may be empty.
+        window: which labels a retrain reads.
+        thresholds: the offline gate.
+        slices: columns whose values (and crosses) are evaluated apart.
+        safety_critical: labels whose recall may never regress.
+        out_of_scope_label: label meaning "none of these"; such rows tune and measure abstention.
+        cadence: time between scheduled retrains.
+        residency: region the training data may not leave.
+    """
+
+    name: str
+    kind: str
+    predicts: str
+    labels: LabelPolicy = LabelPolicy()
+    rollout: RolloutPolicy = RolloutPolicy()
+    drift: DriftPolicy = DriftPolicy()
+    features: tuple[str, ...] = ()
+    window: Window = Window("cumulative")
+    thresholds: tuple[Threshold, ...] = ()
+    slices: tuple[str, ...] = ("language",)
+    safety_critical: tuple[str, ...] = ()
+    out_of_scope_label: str | None = None
+    cadence: timedelta = timedelta(days=7)
+    residency: str = "us"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The specification as JSON; durations in seconds."""
+        body: dict[str, Any] = _plain(asdict(self))
+        return body
+
+    @property
+    def digest(self) -> str:
+        """Identity of the specification: the policy version written into every decision."""
+        return digest(self.as_dict())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One answer of a model.
+
+    Attributes:
+        label: the most probable label, whether or not the model abstains.
+        confidence: its calibrated probability.
+        abstains: True when the input looks out of scope and ``label`` should not be acted on.
+        probabilities: the most probable labels with their probabilities, best first.
+    """
+
+    label: str
+    confidence: float
+    abstains: bool
+    probabilities: tuple[tuple[str, float], ...]
+
+
+class Model(Protocol):
+    """A fitted model as the platform sees it, whatever it is made of."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels it can answer with, in a fixed order."""
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """One answer per text; the batch and the single call are the same code."""
+
+    def files(self) -> Mapping[str, bytes]:
+        """The model as artifact files, ``manifest.json`` naming the format that loads them."""
+
+
+class StoryModule(Protocol):
+    """What a story's folder exports.
+
+    ``examples`` frames have the columns of ``mangaassist.labels.EXAMPLE_COLUMNS`` plus one column per
+    feature of the story.
+    """
+
+    STORY: Story
+
+    def load(self, examples: pl.DataFrame) -> pl.DataFrame:
+        """The training frame from labelled examples: derive slice columns, drop what must not be learnt."""
+
+    def fit(self, examples: pl.DataFrame, *, seed: int) -> Model:
+        """Train on all rows of ``examples``."""
