@@ -58,7 +58,7 @@ def utc(instant: datetime, *, field: str) -> datetime:
 
 def isoformat(instant: datetime) -> str:
     """One spelling of an instant everywhere: UTC, microseconds, a trailing Z."""
-    return utc(instant, field="instant").strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return utc(instant, field="instant").isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def parse_instant(text: str, *, field: str) -> datetime:
