@@ -1,0 +1,57 @@
+"""`mangaassist labels`: bring labelled files in and see what came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mangaassist.cli.session import HomeOption, JsonOption, NameArgument, session
+
+app = typer.Typer(no_args_is_help=True, help="Labels: import and label versions.")
+
+
+@app.command("import")
+def import_labels(
+    context: typer.Context,
+    name: NameArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSONL or Parquet.")],
+    text_column: Annotated[str, typer.Option(help="Column with the input text.")],
+    label_column: Annotated[str, typer.Option(help="Column with the label.")],
+    source: Annotated[str, typer.Option(help="Where these labels come from, for example 'vendor'.")],
+    language_column: Annotated[str | None, typer.Option(help="Column with en, ja or mixed.")] = None,
+    group_column: Annotated[str | None, typer.Option(help="Conversation or user; never split apart.")] = None,
+    time_column: Annotated[str | None, typer.Option(help="When the text was captured.")] = None,
+    role: Annotated[str, typer.Option(help="train, golden or adversarial.")] = "train",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Import a labelled file; importing the same file twice changes nothing."""
+    from mangaassist.cli import render
+    from mangaassist.labels.importing import Columns
+    from mangaassist.lifecycle.intake import import_file
+
+    here = session(context, home, as_json)
+    columns = Columns(text_column, label_column, language_column, group_column, time_column)
+    imported = import_file(here.platform(), name, file, columns, source=source, role=role)
+    here.answer(imported, lambda: render.fields(f"Imported into {name}", imported))
+
+
+@app.command()
+def versions(
+    context: typer.Context, name: NameArgument, home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """Every finalised label version with its pinned snapshots and content hash."""
+    from mangaassist.cli import render
+    from mangaassist.lifecycle.intake import label_versions
+
+    here = session(context, home, as_json)
+    rows = label_versions(here.platform(), name)
+    columns = ("number", "finalised_at", "examples", "labels", "sources", "content_hash")
+    here.answer(
+        {"story": name, "versions": rows},
+        lambda: render.table(
+            f"Label versions of {name}", columns, [[row[key] for key in columns] for row in rows]
+        ),
+    )

@@ -1,0 +1,100 @@
+"""The `mangaassist` command: wires the sub-commands and turns every error into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import typer
+
+from mangaassist import __version__
+from mangaassist.cli import labels, models, story, system
+from mangaassist.cli.session import DEFAULT_HOME, HomeOption, JsonOption, Session
+from mangaassist.core.errors import ExitCode, MangaAssistError
+from mangaassist.core.home import unwritable
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Take a model from labels to a promoted, monitored, revocable version.",
+)
+app.add_typer(story.app, name="story")
+app.add_typer(labels.app, name="labels")
+models.register(app)
+system.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mangaassist {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Options given here apply to every command."""
+    context.obj = Session(home or DEFAULT_HOME, as_json)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code (0 done, 1 a gate said no, 2 bad input, 3 broken)."""
+    as_json = "--json" in arguments
+    try:
+        outcome = app(arguments, standalone_mode=False, prog_name="mangaassist")
+        return outcome if isinstance(outcome, int) else int(ExitCode.DONE)
+    except MangaAssistError as error:
+        return _explain(error, as_json)
+    except typer.TyperException as error:
+        return _misused(error, as_json)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.stderr.write("Stopped; finished steps are kept and the next run goes on from them.\n")
+        return 130
+    except OSError as error:
+        if error.errno is None or error.filename is None:
+            return _broken(error)
+        return _explain(unwritable(Path(os.fsdecode(error.filename)), error), as_json)
+    except Exception as error:
+        return _broken(error)
+
+
+def _misused(error: typer.TyperException, as_json: bool) -> int:
+    """A wrong option or a missing argument, in the same two forms as every other error."""
+    message = error.format_message()
+    if as_json:
+        body = {"error": "UsageError", "message": message, "exit_code": int(ExitCode.BAD_INPUT)}
+        sys.stdout.write(json.dumps(body, ensure_ascii=False, indent=2) + "\n")
+    else:
+        sys.stderr.write(f"{message}\nRun 'mangaassist --help' for the commands.\n" if message else "")
+    return int(ExitCode.BAD_INPUT)
+
+
+def _explain(error: MangaAssistError, as_json: bool) -> int:
+    if as_json:
+        sys.stdout.write(json.dumps(error.as_dict(), ensure_ascii=False, indent=2) + "\n")
+    else:
+        sys.stderr.write(f"{error}\n")
+    return int(error.exit_code)
+
+
+def _broken(error: BaseException) -> int:
+    if os.environ.get("MANGAASSIST_DEBUG"):
+        traceback.print_exception(error)
+    sys.stderr.write(
+        f"Something broke: {type(error).__name__}: {error}. "
+        "Set MANGAASSIST_DEBUG=1 and run it again for the full trace.\n"
+    )
+    return int(ExitCode.BROKEN)

@@ -1,0 +1,203 @@
+"""Commands on one story's model: retrain, evaluate, predict, promote, roll back, freeze, explain."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mangaassist.cli.session import ActorOption, HomeOption, JsonOption, NameArgument, ReasonOption, session
+from mangaassist.core.errors import ExitCode
+
+registry = typer.Typer(no_args_is_help=True, help="Registered versions.")
+drift = typer.Typer(no_args_is_help=True, help="Whether traffic, labels or behaviour moved.")
+
+
+def register(app: typer.Typer) -> None:
+    """Hang these commands into the root application."""
+    for command in (retrain, evaluate, predict, promote, rollback, freeze, explain):
+        app.command()(command)
+    app.add_typer(registry, name="registry")
+    app.add_typer(drift, name="drift")
+
+
+def retrain(
+    context: typer.Context,
+    name: NameArgument,
+    seed: Annotated[int, typer.Option(help="Seed of everything random in this run.")] = 7,
+    from_step: Annotated[str | None, typer.Option(help="Run this step and all after it again.")] = None,
+    waive: Annotated[str | None, typer.Option(help="Rule to waive: single-source.")] = None,
+    reason: ReasonOption = "",
+    actor: ActorOption = "operator",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the ten steps from labels to canary; finished steps are not run again."""
+    from mangaassist.cli import render
+    from mangaassist.lifecycle.retrain import Waiver, retrain as run
+
+    here = session(context, home, as_json)
+    waiver = Waiver.parse(waive, reason, actor)
+    result = run(here.platform(), name, seed=seed, from_step=from_step, waiver=waiver, on_event=here.note)
+
+    def text() -> None:
+        rows = [(render.mark(step.status), step.name, step.seconds, step.detail) for step in result.steps]
+        render.table(f"Retrain {name}", ("", "step", "seconds", ""), rows)
+        render.verdicts(verdict for verdict in result.verdicts if not verdict.passed)
+        typer.echo(result.sentence)
+
+    here.answer(result.as_dict(), text)
+    if result.refused:
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def evaluate(
+    context: typer.Context,
+    name: NameArgument,
+    on: Annotated[str, typer.Option(help="golden or adversarial.")] = "golden",
+    version: Annotated[int | None, typer.Option(help="Default: champion, else the newest candidate.")] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure one version on a held-out set, each number beside its floor, ceiling and interval."""
+    from mangaassist.cli import render
+    from mangaassist.lifecycle.evaluating import evaluate as run
+
+    here = session(context, home, as_json)
+    result = run(here.platform(), name, on=on, version=version)
+
+    def text() -> None:
+        columns = ("value", "low", "high", "n", "floor", "ceiling")
+        rows = [(metric, *(body[key] for key in columns)) for metric, body in result["metrics"].items()]
+        render.table(f"{name} version {result['version']} on {on}", ("metric", *columns), rows)
+        for note in result["notes"]:
+            typer.echo(note)
+
+    here.answer(result, text)
+
+
+def predict(
+    context: typer.Context,
+    name: NameArgument,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The utterance.")],
+    version: Annotated[int | None, typer.Option(help="Default: champion, else the newest candidate.")] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer one text with the live version."""
+    from mangaassist.lifecycle.evaluating import predict as run
+
+    here = session(context, home, as_json)
+    answer = run(here.platform(), name, text, version=version)
+
+    def show() -> None:
+        verb = "abstains (out of scope?), nearest" if answer["abstains"] else "→"
+        typer.echo(f"{verb} {answer['label']} ({answer['confidence']:.1%}), {answer['served_by']}")
+
+    here.answer(answer, show)
+
+
+def promote(
+    context: typer.Context, name: NameArgument, home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """Judge the running stage on the evidence so far and advance, hold or roll back."""
+    from mangaassist.cli import render
+    from mangaassist.core.verdict import Action
+    from mangaassist.lifecycle.rollout import judge_now
+
+    here = session(context, home, as_json)
+    decision = judge_now(here.platform(), name)
+
+    def text() -> None:
+        render.verdicts(decision.verdicts)
+        typer.echo(f"{decision.action}: {decision.reason}")
+
+    here.answer(decision.as_dict(), text)
+    if decision.action in (Action.ROLL_BACK, Action.REFUSE):
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def rollback(
+    context: typer.Context,
+    name: NameArgument,
+    reason: ReasonOption = "asked for by hand",
+    actor: ActorOption = "operator",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Withdraw the challenger if one is running, else return to the previous champion."""
+    from mangaassist.lifecycle.rollout import roll_back
+
+    here = session(context, home, as_json)
+    result = roll_back(here.platform(), name, actor=actor, reason=reason)
+    here.answer(result, lambda: typer.echo(result["sentence"]))
+
+
+def freeze(
+    context: typer.Context,
+    state: Annotated[str | None, typer.Argument(metavar="[on|off]", help="Leave out to see the switches.")] = None,
+    story: Annotated[str | None, typer.Option(help="Freeze only this story's promotions.")] = None,
+    technique: Annotated[str | None, typer.Option(help="With --story: only this technique.")] = None,
+    reason: ReasonOption = "",
+    actor: ActorOption = "operator",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Pin every model to its last known good version (on), or lift that (off)."""
+    from mangaassist.cli import render
+    from mangaassist.lifecycle.switches import set_switch, show_switches
+
+    here = session(context, home, as_json)
+    platform = here.platform()
+    if state is None:
+        body = show_switches(platform)
+    else:
+        body = set_switch(platform, state, story=story, technique=technique, reason=reason, actor=actor)
+    here.answer(body, lambda: render.fields("Switches", body))
+
+
+def explain(
+    context: typer.Context,
+    name: NameArgument,
+    version: Annotated[int, typer.Argument(metavar="VERSION")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Why a version is where it is, from the ledger: labels, features, code, gates, people."""
+    from mangaassist.lifecycle.explaining import explain as run
+
+    here = session(context, home, as_json)
+    body, lines = run(here.platform(), name, version)
+    here.answer(body, lambda: typer.echo("\n".join(lines)))
+
+
+@registry.command("list")
+def list_versions(
+    context: typer.Context, name: NameArgument, home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """Every version of a story with its status and golden accuracy."""
+    from mangaassist.cli import render
+    from mangaassist.lifecycle.catalogue import versions
+
+    here = session(context, home, as_json)
+    rows = versions(here.platform(), name)
+    columns = ("version", "status", "accuracy", "label_version", "code_revision", "registered_at", "capped")
+    here.answer(
+        {"story": name, "versions": rows},
+        lambda: render.table(
+            f"Versions of {name}", columns, [[row[key] for key in columns] for row in rows]
+        ),
+    )
+
+
+@drift.command("check")
+def check_drift(
+    context: typer.Context, name: NameArgument, home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """Compare the newest traffic and labels with the champion's stored reference."""
+    from mangaassist.cli import render
+    from mangaassist.lifecycle.monitoring import check
+
+    here = session(context, home, as_json)
+    report = check(here.platform(), name)
+    here.answer(report.as_dict(), lambda: render.verdicts(report.verdicts, title=f"Drift of {name}"))

@@ -1,0 +1,108 @@
+"""Commands on the whole home: demo, serve, audit, doctor."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mangaassist.cli.session import HomeOption, JsonOption, session
+from mangaassist.core.errors import ExitCode
+
+audit = typer.Typer(no_args_is_help=True, help="The ledger.")
+
+
+def register(app: typer.Typer) -> None:
+    """Hang these commands into the root application."""
+    for command in (demo, serve, doctor):
+        app.command()(command)
+    app.add_typer(audit, name="audit")
+
+
+PortOption = Annotated[int, typer.Option(min=1, max=65535, help="TCP port.")]
+HostOption = Annotated[str, typer.Option(help="Address to listen on.")]
+
+
+def demo(
+    context: typer.Context,
+    no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop after the summary.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated shop.")] = 7,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8080,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Play the main job on a simulated shop: two retrains, drift, a canary that fails and is rolled back."""
+    from mangaassist.lifecycle.demo import open_demo, play
+    from mangaassist.lifecycle.summary import print_summary
+
+    here = session(context, home, as_json)
+    platform = open_demo(here.home, seed=seed)
+    result = play(platform, seed=seed, on_event=here.note)
+    here.answer(result.as_dict(), lambda: print_summary(result))
+    if not no_serve:
+        from mangaassist.lifecycle.service import run_server
+
+        run_server(here.platform(), host=host, port=port, on_event=here.note)
+
+
+def serve(
+    context: typer.Context,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8080,
+    home: HomeOption = None,
+) -> None:
+    """Predictions, health, metrics, OpenAPI and the status page over HTTP."""
+    from mangaassist.lifecycle.service import run_server
+
+    here = session(context, home, False)
+    run_server(here.platform(), host=host, port=port, on_event=here.note)
+
+
+def doctor(context: typer.Context, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Check the installation and the home, and say what to do about each problem."""
+    from mangaassist.cli import render
+    from mangaassist.lifecycle.doctor import examine
+
+    here = session(context, home, as_json)
+    checks = examine(here.home)
+    body = {"ok": all(check.ok for check in checks), "checks": [check.as_dict() for check in checks]}
+    rows = [
+        (render.mark("pass" if check.ok else "fail"), check.name, check.found, check.next_step)
+        for check in checks
+    ]
+    here.answer(body, lambda: render.table("Doctor", ("", "check", "found", "next step"), rows))
+    if not body["ok"]:
+        raise typer.Exit(ExitCode.BROKEN)
+
+
+@audit.command()
+def verify(context: typer.Context, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Walk the whole hash chain, and every artifact it names."""
+    from mangaassist.lifecycle.auditing import audit_home
+
+    here = session(context, home, as_json)
+    result = audit_home(here.platform())
+    here.answer(result.as_dict(), lambda: typer.echo(result.sentence))
+    if not result.ok:
+        raise typer.Exit(ExitCode.BROKEN)
+
+
+@audit.command()
+def tail(
+    context: typer.Context,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many entries.")] = 20,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The newest ledger entries."""
+    from mangaassist.cli import render
+    from mangaassist.lifecycle.auditing import newest
+
+    here = session(context, home, as_json)
+    rows = newest(here.platform(), n)
+    columns = ("sequence", "at", "actor", "kind", "subject", "summary")
+    here.answer(
+        {"entries": rows},
+        lambda: render.table("Ledger", columns, [[row[key] for key in columns] for row in rows]),
+    )
