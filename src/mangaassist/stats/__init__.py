@@ -1,0 +1,1 @@
+"""Array mathematics: intervals, tests, sequential bounds, agreement, divergences. numpy and scipy only."""
