@@ -1,0 +1,1 @@
+"""Drift: frozen-bin sketches stored with a version, four detectors, history that outlives restarts."""

@@ -1,0 +1,107 @@
+"""Five-minute profiles of traffic, merged exactly into whatever stretch a detector needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mangaassist.drift import sketch as sketches
+from mangaassist.drift.profile import (
+    Profile,
+    confusions,
+    empty_profile,
+    merge_profiles,
+    require_columns,
+)
+from mangaassist.drift.reference import Reference
+
+WINDOW = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The profile of start <= t < end."""
+
+    start: datetime
+    end: datetime
+    profile: Profile
+
+
+def request_windows(
+    reference: Reference, requests: pl.DataFrame, *, every: timedelta = WINDOW
+) -> list[Window]:
+    """Five-minute profiles of served requests, oldest first; minutes without traffic give no window.
+
+    Args:
+        requests: rows of the prediction log of the version under watch alone (its own arm, no shadow copies,
+            no errors), with ``at`` (UTC), the reference's input columns, ``label`` and ``confidence``.
+
+    Raises:
+        InputError: for a missing column or an input column of another type than the reference's.
+    """
+    blank = empty_profile(reference.profile)
+    require_columns(requests, ("at", *blank.inputs, "label", "confidence"))
+    starts, index = _slots(requests["at"], every)
+    size = len(starts)
+    inputs = {
+        name: sketches.count_windows(sketch, requests[name], index, size)
+        for name, sketch in blank.inputs.items()
+    }
+    confidence = sketches.count_windows(blank.confidence, requests["confidence"], index, size)
+    label = sketches.count_windows(blank.label, requests["label"], index, size)
+    return [
+        Window(
+            start,
+            start + every,
+            replace(
+                blank,
+                inputs={name: counted[position] for name, counted in inputs.items()},
+                confidence=confidence[position],
+                label=label[position],
+            ),
+        )
+        for position, start in enumerate(starts)
+    ]
+
+
+def outcome_windows(
+    reference: Reference, outcomes: pl.DataFrame, *, every: timedelta = WINDOW
+) -> list[Window]:
+    """Five-minute profiles of labels by the time they became known, oldest first.
+
+    Args:
+        outcomes: late labels beside what the version had answered: ``known_at`` (UTC), ``truth``, ``label``.
+
+    Raises:
+        InputError: for a missing column.
+    """
+    blank = empty_profile(reference.profile)
+    require_columns(outcomes, ("known_at", "truth", "label"))
+    known = outcomes.filter(pl.col("truth").is_not_null())
+    starts, index = _slots(known["known_at"], every)
+    truths = sketches.count_windows(blank.truth, known["truth"], index, len(starts))
+    matrices = confusions(blank.confusion.labels, known, index, len(starts))
+    return [
+        Window(start, start + every, replace(blank, truth=truth, confusion=confusion))
+        for start, truth, confusion in zip(starts, truths, matrices, strict=True)
+    ]
+
+
+def merge_windows(windows: Sequence[Window]) -> Window:
+    """One window over all of ``windows``, from the earliest start to the latest end."""
+    profile = merge_profiles([window.profile for window in windows])
+    return Window(min(one.start for one in windows), max(one.end for one in windows), profile)
+
+
+def _slots(at: pl.Series, every: timedelta) -> tuple[list[datetime], NDArray[np.int64]]:
+    """Starts of the occupied windows, and each row's position among them."""
+    micros = at.cast(pl.Datetime("us", "UTC")).to_physical().to_numpy()
+    width = every // timedelta(microseconds=1)
+    occupied, index = np.unique(micros // width, return_inverse=True)
+    starts = pl.Series(occupied * width, dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
+    return starts.to_list(), index.astype(np.int64)
