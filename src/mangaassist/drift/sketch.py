@@ -95,9 +95,9 @@ def fit_numeric(values: pl.Series, *, bins: int = NUMERIC_BINS) -> NumericSketch
     finite = array[np.isfinite(array)]
     if finite.size == 0:
         return count(NumericSketch((), (0,)), values)
-    levels = np.arange(1, bins) / bins
-    # Sorted positions of the quantiles; partition finds them without sorting the rest.
-    positions = np.unique(np.ceil(levels * finite.size).astype(np.int64) - 1)
+    # Sorted positions of the quantiles, ceil(i n / bins) - 1 in whole numbers; partition finds them
+    # without sorting the rest.
+    positions = np.unique(-(-np.arange(1, bins) * finite.size // bins) - 1)
     edges = np.unique(np.partition(finite, positions)[positions])
     smallest = finite.min()
     if edges[0] == smallest:
