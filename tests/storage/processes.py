@@ -1,0 +1,66 @@
+"""What the storage tests run in processes of their own, and the pool that runs it (spawned, never forked)."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mangaassist.core.errors import Conflict
+from mangaassist.core.home import Home
+from mangaassist.core.settings import Settings
+from mangaassist.storage.artifacts import ArtifactStore
+from mangaassist.storage.ledger import Ledger
+
+AT = datetime(2026, 10, 5, 9, 0, tzinfo=UTC)
+
+
+def pool(processes: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+
+
+def run(processes: int, work: Any, arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Results of ``work(*argument)`` for each argument, each in a process started for it."""
+    with pool(processes) as executor:
+        return [future.result() for future in [executor.submit(work, *one) for one in arguments]]
+
+
+def first_start(home: Path, worker: int) -> int:
+    """Open everything a first command opens, and write one thing into each."""
+    opened = Home.open(home)
+    ledger = Ledger.open(opened)
+    ledger.append(kind="test.started", subject=f"worker/{worker}", body={}, actor="test", at=AT)
+    ArtifactStore(opened.path / "artifacts").put(b"the same bytes")
+    ledger.close()
+    return worker
+
+
+def count_up(home: Path, ledger_url: str, worker: int, steps: int) -> list[int]:
+    """``steps`` successful compare-and-swaps on one shared counter; the values this worker wrote."""
+    ledger = Ledger.open(Home(home, Settings(ledger_url=ledger_url)))
+    written: list[int] = []
+    while len(written) < steps:
+        last = ledger.entries(subject="counter")[-1:]
+        value = last[0].body["value"] + 1 if last else 1
+        try:
+            ledger.append(
+                kind="test.counted",
+                subject="counter",
+                body={"value": value, "worker": worker},
+                actor=f"worker {worker}",
+                at=AT,
+                expected=last[0].sequence if last else 0,
+            )
+        except Conflict:
+            continue
+        written.append(value)
+    ledger.close()
+    return written
+
+
+def put_many(root: Path, count: int) -> list[str]:
+    store = ArtifactStore(root)
+    return [store.put(f"blob {number}".encode() * 100) for number in range(count)]
