@@ -1,0 +1,1 @@
+"""The registry, the stages of a rollout, the controller that moves a version through them."""

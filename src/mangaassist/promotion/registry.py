@@ -1,0 +1,423 @@
+"""The model registry (PRO-1): versions and deployments of every story, kept in the ledger and nowhere else.
+
+State is the fold of a story's entries, cached by sequence and brought up to date incrementally. Every
+transition is a compare-and-swap on the subject ``registry/<story>``: of two processes that decide at the
+same moment exactly one writes, the other gets a Conflict and nothing has changed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from mangaassist.core.errors import Conflict, GateRefused, InputError
+from mangaassist.core.story import CanaryStage
+from mangaassist.core.verdict import Action, Decision
+from mangaassist.governance.switches import Switches
+from mangaassist.promotion.requirements import (
+    check_tags,
+    known,
+    moved,
+    of_run,
+    require_challenger,
+    require_gate,
+    require_no_challenger,
+    require_pass,
+    require_uncapped,
+    rollback_target,
+    subject,
+)
+from mangaassist.promotion.versions import (
+    ADVANCED,
+    CAP_SHADOW,
+    FAILED,
+    PROMOTED,
+    REENABLED,
+    REGISTERED,
+    ROLLED_BACK,
+    SHADOW,
+    SHADOW_STARTED,
+    Deployment,
+    StoryState,
+    Version,
+    VersionStatus,
+    fold,
+)
+from mangaassist.storage.artifacts import ArtifactStore
+from mangaassist.storage.ledger import Entry, Ledger
+
+_ATTEMPTS = 100
+"""Appends that only lost to a registration are repeated; each loss means another process got through."""
+
+Build = Callable[[StoryState], Mapping[str, Any] | None]
+
+
+class Registry:
+    """The registry of one ledger; safe to share between threads."""
+
+    def __init__(self, ledger: Ledger, artifacts: ArtifactStore, switches: Switches | None = None) -> None:
+        self.ledger = ledger
+        self.artifacts = artifacts
+        self.switches = switches or Switches(ledger)
+        self._lock = threading.RLock()
+        self._states: dict[str, StoryState] = {}
+        self._seen: dict[str, int] = {}
+
+    def state(self, story: str) -> StoryState:
+        """Everything known about ``story`` now; microseconds when nothing changed anywhere."""
+        with self._lock:
+            version = self.ledger.version()
+            state = self._states.get(story) or StoryState.empty(story)
+            if version > self._seen.get(story, 0):
+                for entry in self.ledger.entries(subject=subject(story), after=state.sequence):
+                    state = self._fold(state, entry)
+                self._states[story], self._seen[story] = state, version
+            return state
+
+    def deployment(self, story: str) -> Deployment:
+        """Who answers ``story`` now; an unknown story has an empty deployment."""
+        return self.state(story).deployment
+
+    def versions(self, story: str) -> list[Version]:
+        """Every version of ``story``, oldest first, failed ones included."""
+        return [version for _, version in sorted(self.state(story).versions.items())]
+
+    def latest(self, story: str) -> Version | None:
+        """The newest version that has not failed (PRO-1); None when there is none."""
+        standing = [one for one in self.versions(story) if one.status is not VersionStatus.FAILED_PROMOTION]
+        return standing[-1] if standing else None
+
+    def get(self, story: str, number: int) -> Version:
+        """One version.
+
+        Raises:
+            InputError: there is none of that number.
+        """
+        return known(self.state(story), number)
+
+    def stories(self) -> list[str]:
+        """Names of the stories that have a version, sorted."""
+        found = {entry.subject for entry in self.ledger.entries(kind=REGISTERED)}
+        return sorted(name.removeprefix(subject("")) for name in found)
+
+    def register(
+        self,
+        story: str,
+        *,
+        artifact: str,
+        tags: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        gate: Decision,
+        run_id: str,
+        actor: str,
+        at: datetime,
+        documents: Mapping[str, str] | None = None,
+        policy: str = "",
+        capped: str | None = None,
+        waivers: Sequence[Mapping[str, str]] = (),
+    ) -> Version:
+        """Enter a version. Registering the same run again returns the version it already has.
+
+        Args:
+            artifact: id of the model's files, already stored.
+            gate: the offline gate's decision. A refusal is registered too, as failed_promotion.
+            documents: digests of stored documents that explain the version, by name (TRN-6).
+            capped: "shadow" for a version that may never see users.
+
+        Raises:
+            GateRefused: a mandatory tag is missing or empty (TRN-4).
+            IntegrityError: the artifact or a document is not in the store.
+            Conflict: the run already registered another artifact.
+        """
+        check_tags(tags)
+        self._check_stored(artifact, documents or {})
+        if capped not in (None, CAP_SHADOW):
+            raise InputError(
+                "capped", expected="'shadow' or nothing", got=repr(capped), next_step="Leave it out."
+            )
+        content = {
+            "artifact": artifact,
+            "tags": dict(tags),
+            "metrics": dict(metrics),
+            "documents": dict(documents or {}),
+            "run_id": run_id,
+            "capped": capped,
+            "waivers": [dict(waiver) for waiver in waivers],
+            "policy": policy,
+            "gate": gate.as_dict(),
+        }
+
+        def build(state: StoryState) -> Mapping[str, Any] | None:
+            if of_run(state, run_id, artifact) is not None:
+                return None
+            return {
+                **content,
+                "version": len(state.versions) + 1,
+                "rollback_to": state.deployment.champion,
+            }
+
+        state = self._commit(story, REGISTERED, build, actor=actor, at=at)
+        found = of_run(state, run_id, artifact)
+        if found is None:  # the entry was folded above; its absence would be a broken fold
+            raise Conflict("run", expected=f"{run_id} in {story}", got="nothing", next_step="Run it again.")
+        return found
+
+    def start_shadow(
+        self, story: str, number: int, *, actor: str, at: datetime, epoch: int | None = None
+    ) -> Deployment:
+        """Let a version that passed the offline gate answer unseen; asking twice changes nothing.
+
+        Raises:
+            GateRefused: its gate did not pass, it failed before, another challenger is out, or a kill
+                switch denies promotions.
+        """
+
+        def build(state: StoryState) -> Mapping[str, Any] | None:
+            version, deployment = known(state, number), state.deployment
+            if deployment.challenger == number and deployment.stage == SHADOW:
+                return None
+            self.switches.permissions(story).require_promotion()
+            require_gate(version)
+            require_no_challenger(deployment)
+            return {"version": number, "decision": version.gate.as_dict()}
+
+        return self._commit(story, SHADOW_STARTED, build, actor=actor, at=at, epoch=epoch).deployment
+
+    def advance(
+        self,
+        story: str,
+        number: int,
+        *,
+        stage: CanaryStage,
+        holdout: float,
+        decision: Decision,
+        epoch: int | None = None,
+        evidence: str | None = None,
+    ) -> Deployment:
+        """Give the challenger ``stage.share`` of users.
+
+        Args:
+            holdout: the part of users that never meets this challenger.
+            decision: the passing decision that allows it.
+            epoch: the deployment the decision was made about; a newer one is a Conflict.
+            evidence: digest of the stored evidence.
+        """
+
+        def build(state: StoryState) -> Mapping[str, Any]:
+            self.switches.permissions(story).require_promotion()
+            require_challenger(state, number)
+            require_pass(decision, number, story)
+            require_uncapped(known(state, number))
+            return {
+                "version": number,
+                "stage": stage.name,
+                "share": stage.share,
+                "holdout": holdout,
+                "decision": decision.as_dict(),
+                "evidence": evidence,
+            }
+
+        return self._decided(story, ADVANCED, build, decision, epoch)
+
+    def promote(
+        self,
+        story: str,
+        number: int,
+        *,
+        decision: Decision,
+        epoch: int | None = None,
+        evidence: str | None = None,
+    ) -> Deployment:
+        """Make the challenger champion; the old champion becomes the rollback pointer."""
+
+        def build(state: StoryState) -> Mapping[str, Any]:
+            self.switches.permissions(story).require_promotion()
+            require_challenger(state, number)
+            require_pass(decision, number, story)
+            require_uncapped(known(state, number))
+            if not state.deployment.in_canary:
+                raise GateRefused(
+                    f"{story}/{number}",
+                    expected="a version that has been through its canary",
+                    got=f"stage '{state.deployment.stage}'",
+                    next_step="Let the canary stages pass first.",
+                )
+            return {
+                "version": number,
+                "previous": state.deployment.champion,
+                "decision": decision.as_dict(),
+                "evidence": evidence,
+            }
+
+        return self._decided(story, PROMOTED, build, decision, epoch)
+
+    def fail(
+        self,
+        story: str,
+        number: int,
+        *,
+        decision: Decision,
+        epoch: int | None = None,
+        evidence: str | None = None,
+        severity: str | None = None,
+    ) -> Deployment:
+        """Take a version out of the running for good; users in its canary get the champion again.
+
+        Args:
+            severity: "SEV-3" when this is an automatic abort that has to page somebody (PRO-3).
+        """
+
+        def build(state: StoryState) -> Mapping[str, Any]:
+            version = known(state, number)
+            if version.status not in (VersionStatus.REGISTERED, VersionStatus.SHADOW, VersionStatus.CANARY):
+                raise GateRefused(
+                    version.name,
+                    expected="a version not yet promoted or failed",
+                    got=f"status '{version.status}'",
+                    next_step=f"Use 'rollback {story}' to take back a champion.",
+                )
+            return {
+                "version": number,
+                "stage": state.deployment.stage if state.deployment.challenger == number else None,
+                "decision": decision.as_dict(),
+                "evidence": evidence,
+                "severity": severity,
+            }
+
+        return self._decided(story, FAILED, build, decision, epoch)
+
+    def rollback(
+        self, story: str, *, decision: Decision, to: int | None = None, epoch: int | None = None
+    ) -> Deployment:
+        """Put an earlier champion back; the present one becomes failed_promotion.
+
+        Args:
+            to: which earlier champion; None for the one before.
+
+        Raises:
+            GateRefused: there is no earlier champion, ``to`` never was one, or a challenger is out.
+            IntegrityError: the earlier champion's artifact is damaged.
+        """
+
+        def build(state: StoryState) -> Mapping[str, Any]:
+            require_no_challenger(state.deployment)
+            target = rollback_target(state, to)
+            self._check_stored(state.versions[target].artifact, {})
+            return {"version": state.deployment.champion, "to": target, "decision": decision.as_dict()}
+
+        return self._decided(story, ROLLED_BACK, build, decision, epoch)
+
+    def reenable(
+        self,
+        story: str,
+        number: int,
+        *,
+        stage: CanaryStage,
+        holdout: float,
+        decision: Decision,
+        evidence: str | None = None,
+    ) -> Deployment:
+        """Start the canary of an aborted version again after a false alarm (PRO-3)."""
+
+        def build(state: StoryState) -> Mapping[str, Any]:
+            version = known(state, number)
+            self.switches.permissions(story).require_promotion()
+            require_no_challenger(state.deployment)
+            require_pass(decision, number, story)
+            require_uncapped(version)
+            if (
+                version.status is not VersionStatus.FAILED_PROMOTION
+                or version.gate.action is not Action.PROMOTE
+            ):
+                raise GateRefused(
+                    version.name,
+                    expected="a version whose canary was aborted",
+                    got=f"status '{version.status}'",
+                    next_step="Only an aborted canary can be enabled again.",
+                )
+            return {
+                "version": number,
+                "stage": stage.name,
+                "share": stage.share,
+                "holdout": holdout,
+                "decision": decision.as_dict(),
+                "evidence": evidence,
+            }
+
+        return self._decided(story, REENABLED, build, decision, None)
+
+    def _decided(
+        self, story: str, kind: str, build: Build, decision: Decision, epoch: int | None
+    ) -> Deployment:
+        return self._commit(story, kind, build, actor=decision.actor, at=decision.at, epoch=epoch).deployment
+
+    def _commit(
+        self, story: str, kind: str, build: Build, *, actor: str, at: datetime, epoch: int | None = None
+    ) -> StoryState:
+        """Append what ``build`` makes of the current state; None from it means nothing to do.
+
+        The state it was built from is the compare-and-swap point. Losing to a registration changes nothing
+        the decision was about, so it is built again; losing to another transition is a Conflict.
+        """
+        for _ in range(_ATTEMPTS):
+            state = self.state(story)
+            if epoch is None and kind != REGISTERED:
+                epoch = state.deployment.epoch
+            if epoch is not None and state.deployment.epoch != epoch:
+                raise moved(story, epoch, state.deployment)
+            body = build(state)
+            if body is None:
+                return state
+            try:
+                entry = self.ledger.append(
+                    kind=kind,
+                    subject=subject(story),
+                    body=body,
+                    actor=actor,
+                    at=at,
+                    expected=state.sequence,
+                )
+            except Conflict:
+                continue
+            return self._applied(story, state, entry)
+        raise Conflict(
+            subject(story),
+            expected=f"a free moment within {_ATTEMPTS} attempts",
+            got="other processes writing all the time",
+            next_step="Run the command again.",
+        )
+
+    def _applied(self, story: str, before: StoryState, entry: Entry) -> StoryState:
+        """Fold our own entry without reading it back: the swap proved that nothing came between."""
+        with self._lock:
+            after = self._fold(before, entry)
+            cached = self._states.get(story)
+            if cached is None or cached.sequence < after.sequence:
+                self._states[story] = after
+        if entry.sequence in after.voided:
+            self.switches.permissions(story).require_promotion()
+            raise GateRefused(
+                subject(story),
+                expected="promotions to be allowed",
+                got="a kill switch that was on a moment ago",
+                next_step="Run the command again.",
+            )
+        return after
+
+    def _fold(self, state: StoryState, entry: Entry) -> StoryState:
+        self.switches.refresh()
+        allowed = self.switches.at(state.story, entry.sequence).may_promote
+        return fold(state, entry, allowed=allowed)
+
+    def _check_stored(self, artifact: str, documents: Mapping[str, str]) -> None:
+        self.artifacts.names(artifact)
+        for name, digest in documents.items():
+            if not self.artifacts.has(digest):
+                raise InputError(
+                    f"document '{name}'",
+                    expected="the digest of something in the artifact store",
+                    got=digest,
+                    next_step="Store the document before registering the version.",
+                )
