@@ -15,13 +15,16 @@ from mangaassist.stats.intervals import Estimate, two_sided_z, wilson
 
 Scale = Literal["nominal", "ordinal", "interval"]
 
+_NO_VARIANCE = 1e-12
+
 
 def cohen_kappa(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Estimate:
     """Chance-corrected agreement of two annotators on the same items.
 
     Sources: Cohen (1960); large-sample variance by Fleiss, Cohen and Everitt (1969), Psychological Bulletin
-    72, 323-327. On perfect agreement that variance is 0 and would claim certainty from any number of items,
-    so there the interval's low end comes from the Wilson bound of the observed agreement instead.
+    72, 323-327. On perfect agreement, or when one annotator used one class only, that variance is 0 and would
+    claim certainty from any number of items; the interval then comes from the Wilson bounds of the observed
+    agreement.
 
     Args:
         a, b: one class per item, shape (n,) each; any type that sorts, without missing values.
@@ -40,10 +43,12 @@ def cohen_kappa(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Estimate:
     row, column = p.sum(axis=1), p.sum(axis=0)
     observed, chance = float(np.trace(p)), float(row @ column)
     kappa = (observed - chance) / (1 - chance)
-    if observed == 1.0:
-        low = (wilson(n, n, level=level).low - chance) / (1 - chance)
-        return Estimate(1.0, low, 1.0, n, level)
-    half = two_sided_z(level) * np.sqrt(_kappa_variance(p, kappa, chance) / n)
+    variance = _kappa_variance(p, kappa, chance)
+    if variance < _NO_VARIANCE:
+        raw = wilson(round(observed * n), n, level=level)
+        low, high = ((end - chance) / (1 - chance) for end in (raw.low, raw.high))
+        return Estimate(kappa, max(-1.0, low), high, n, level)
+    half = two_sided_z(level) * np.sqrt(variance / n)
     return Estimate(kappa, max(-1.0, float(kappa - half)), min(1.0, float(kappa + half)), n, level)
 
 

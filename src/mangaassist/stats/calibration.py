@@ -12,7 +12,8 @@ from scipy import special
 from mangaassist.core.errors import InputError
 from mangaassist.stats.domain import FloatArray, IntArray, at_least, codes, finite, same_length
 
-_LOG_BOUND = np.log(1e4)
+# Temperatures from 1/100 to 100: beyond that the data says "as sure as you like", which no data can.
+_LOG_BOUND = float(np.log(100.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,24 +88,34 @@ def _loss(score: FloatArray, label: IntArray, inverse: float) -> float:
 
 
 def _minimise(score: FloatArray, label: IntArray) -> tuple[float, bool]:
-    """Root of the loss's slope in log(1/T); the slope in 1/T only rises, so a bracket always holds it."""
+    """The 1/T of least loss; its slope only rises with 1/T, so a sign change is the one minimum."""
     picked = score[np.arange(len(label)), label]
     low, high, point = -_LOG_BOUND, _LOG_BOUND, 0.0
+    if not picked.any():
+        return float(np.exp(high)), True
+    for end, sign in ((low, 1), (high, -1)):
+        if sign * _slope(score, picked, np.exp(end))[0] >= 0:
+            return float(np.exp(end)), True
     for _ in range(100):
         inverse = np.exp(point)
-        share = special.softmax(score * inverse, axis=1)
-        mean = (share * score).sum(axis=1)
-        slope = float(np.mean(mean - picked))
-        curve = float(np.mean((share * score**2).sum(axis=1) - mean**2))
+        slope, curve = _slope(score, picked, inverse)
         low, high = (point, high) if slope < 0 else (low, point)
-        # d/d(log b) = b * slope and its derivative b * slope + b^2 * curve; keep Newton inside the bracket.
+        # In log(1/T) the slope is b * slope and its derivative b * slope + b^2 * curve; stay in the bracket.
         bend = inverse * slope + inverse**2 * curve
-        step = point - inverse * slope / bend if bend > 0 else 0.5 * (low + high)
+        step = point - inverse * slope / bend if bend > 0 else np.inf
         target = step if low < step < high else 0.5 * (low + high)
         if abs(target - point) < 1e-10:
             break
         point = target
-    return float(np.exp(point)), bool(abs(point) > _LOG_BOUND - 1e-6)
+    return float(np.exp(point)), False
+
+
+def _slope(score: FloatArray, picked: FloatArray, inverse: float) -> tuple[float, float]:
+    """First and second derivative of the loss in 1/T."""
+    share = special.softmax(score * inverse, axis=1)
+    mean = (share * score).sum(axis=1)
+    curve = float(np.mean((share * score**2).sum(axis=1) - mean**2))
+    return float(np.mean(mean - picked)), curve
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -57,14 +57,16 @@ def wilson(successes: int, n: int, *, level: float = 0.95) -> Estimate:
         InputError: for no trials, or successes outside 0..n.
     """
     x, n = successes_of("proportion", successes, n)
-    z = two_sided_z(level)
+    low, high = _score_limits(x, n, two_sided_z(level))
+    return Estimate(x / n, low, high, n, level)
+
+
+def _score_limits(x: int, n: int, z: float) -> tuple[float, float]:
     p, zz = x / n, z * z
     centre = (p + zz / (2 * n)) / (1 + zz / n)
     half = z / (1 + zz / n) * np.sqrt(p * (1 - p) / n + zz / (4 * n * n))
     # At the ends the algebra is exact and only rounding is not.
-    low = 0.0 if x == 0 else float(centre - half)
-    high = 1.0 if x == n else float(centre + half)
-    return Estimate(p, low, high, n, level)
+    return (0.0 if x == 0 else float(centre - half)), (1.0 if x == n else float(centre + half))
 
 
 def clopper_lower(successes: int, n: int, *, level: float = 0.95) -> float:
@@ -102,12 +104,20 @@ def newcombe(successes: int, n: int, base_successes: int, base_n: int, *, level:
     Raises:
         InputError: for no trials, or successes outside 0..n, on either side.
     """
-    a = wilson(successes, n, level=level)
-    b = wilson(base_successes, base_n, level=level)
-    difference = a.value - b.value
-    low = difference - float(np.hypot(a.value - a.low, b.high - b.value))
-    high = difference + float(np.hypot(a.high - a.value, b.value - b.low))
-    return Estimate(difference, low, high, a.n + b.n, level)
+    value, low, high = score_difference(successes, n, base_successes, base_n, z=two_sided_z(level))
+    return Estimate(value, low, high, n + base_n, level)
+
+
+def score_difference(
+    successes: int, n: int, base_successes: int, base_n: int, *, z: float
+) -> tuple[float, float, float]:
+    """Newcombe's difference (value, low, high) at any critical value ``z``, for callers with their own."""
+    x, n = successes_of("proportion", successes, n)
+    y, base_n = successes_of("base", base_successes, base_n)
+    p, q = x / n, y / base_n
+    (p_low, p_high), (q_low, q_high) = _score_limits(x, n, z), _score_limits(y, base_n, z)
+    low = p - q - float(np.hypot(p - p_low, q_high - q))
+    return p - q, low, p - q + float(np.hypot(p_high - p, q - q_low))
 
 
 def bootstrap(

@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 
 from mangaassist.core.errors import InputError
-from mangaassist.stats.domain import at_least, open_unit, positive, successes_of
-from mangaassist.stats.intervals import Estimate
+from mangaassist.stats.domain import at_least, open_unit, positive
+from mangaassist.stats.intervals import Estimate, score_difference
 from mangaassist.stats.moments import Moments
 
 Alternative = Literal["two-sided", "greater", "less"]
@@ -29,11 +29,15 @@ def mixture_variance(tuning_n: float, *, level: float = 0.95) -> float:
     return float((cost + np.log(cost + 1.0)) / positive("tuning_n", tuning_n))
 
 
+def critical_z(n: float, *, tuning_n: float, level: float = 0.95) -> float:
+    """How many standard errors the sequence is wide on each side after ``n`` units (fixed n: 1.96)."""
+    growth = positive("n", n) * mixture_variance(tuning_n, level=level)
+    return float(np.sqrt(2.0 * (growth + 1.0) / growth * (0.5 * np.log1p(growth) - np.log(1.0 - level))))
+
+
 def half_width(n: float, standard_deviation: float, *, tuning_n: float, level: float = 0.95) -> float:
     """Half the width of the two-sided confidence sequence of a mean after ``n`` units."""
-    growth = positive("n", n) * mixture_variance(tuning_n, level=level)
-    bound = 2.0 * (growth + 1.0) / growth * (0.5 * np.log1p(growth) - np.log(1.0 - level))
-    return float(standard_deviation * np.sqrt(bound / n))
+    return float(standard_deviation * critical_z(n, tuning_n=tuning_n, level=level) / np.sqrt(n))
 
 
 def always_valid_interval(
@@ -50,7 +54,7 @@ def always_valid_interval(
         InputError: for a standard error of 0; no variation yet is not certainty.
     """
     error = _varying(standard_error)
-    half = half_width(n, error * np.sqrt(n), tuning_n=tuning_n, level=level)
+    half = error * critical_z(n, tuning_n=tuning_n, level=level)
     return Estimate(float(value), float(value - half), float(value + half), int(n), level)
 
 
@@ -112,22 +116,16 @@ def always_valid_proportions(
 ) -> Estimate:
     """Difference of two proportions, first minus base, valid at every look.
 
-    The variance uses one added success and one added failure per arm, so that an arm which has not failed yet
-    still has an interval.
+    Newcombe's score interval with the sequence's critical value in place of the normal one. It stays honest
+    for rare events in unequal arms, where a plug-in variance undercovers (one canary user in twenty, errors
+    of .5%), and has a width even before the first failure.
 
     Raises:
         InputError: for no trials, or successes outside 0..n.
     """
-    value, error = proportion_difference(successes, n, base_successes, base_n)
-    return always_valid_interval(value, error, n + base_n, tuning_n=tuning_n, level=level)
-
-
-def proportion_difference(successes: int, n: int, base_successes: int, base_n: int) -> tuple[float, float]:
-    """The difference of two proportions and its standard error with add-one smoothing (never 0)."""
-    arms = (successes_of("proportion", successes, n), successes_of("base", base_successes, base_n))
-    smoothed = [(x + 1.0) / (total + 2.0) for x, total in arms]
-    variance = sum(p * (1 - p) / total for p, (_, total) in zip(smoothed, arms, strict=True))
-    return successes / n - base_successes / base_n, float(np.sqrt(variance))
+    z = critical_z(n + base_n, tuning_n=tuning_n, level=level)
+    value, low, high = score_difference(successes, n, base_successes, base_n, z=z)
+    return Estimate(value, low, high, n + base_n, level)
 
 
 def looks_until(
