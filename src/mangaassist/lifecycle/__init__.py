@@ -1,0 +1,1 @@
+"""The only wiring: which rooms a story's pipeline, rollout and monitoring run through."""

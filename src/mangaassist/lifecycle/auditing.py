@@ -1,0 +1,92 @@
+"""Walk the ledger and everything it names, and say in one sentence whether all of it is as it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mangaassist.core.clock import isoformat
+from mangaassist.core.errors import InputError, IntegrityError
+from mangaassist.lifecycle.platform import Platform
+from mangaassist.storage.ledger import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+        entries: ledger entries read; artifacts: stored documents whose bytes were compared with their digest.
+        problems: one sentence each; empty when ``ok``.
+    """
+
+    entries: int
+    artifacts: int
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    @property
+    def sentence(self) -> str:
+        if self.ok:
+            return f"Verified {self.entries:,} ledger entries and {self.artifacts:,} artifacts: all intact."
+        return " ".join(self.problems)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The audit as a JSON object."""
+        return {
+            "verified": self.ok,
+            "entries": self.entries,
+            "artifacts": self.artifacts,
+            "problems": list(self.problems),
+        }
+
+
+def audit_home(platform: Platform) -> Audit:
+    """Recompute every digest of the chain and of every artifact a registered version names (GOV-4)."""
+    try:
+        chain = platform.ledger.verify()
+    except IntegrityError as error:
+        return Audit(0, 0, (str(error),))
+    problems = [] if chain.ok else [chain.problem]
+    digests = sorted(set(_named_artifacts(platform))) if chain.ok else []
+    for digest in digests:
+        try:
+            platform.artifacts.files(digest)
+        except (IntegrityError, InputError) as error:
+            problems.append(str(error))
+    return Audit(chain.entries, len(digests), tuple(problems))
+
+
+def _named_artifacts(platform: Platform) -> Iterator[str]:
+    for story in platform.registry.stories():
+        for version in platform.registry.versions(story):
+            yield version.artifact
+            yield from version.documents.values()
+
+
+def newest(platform: Platform, n: int) -> list[dict[str, Any]]:
+    """The last ``n`` entries, newest first, each with a short summary."""
+    return [
+        {
+            "sequence": entry.sequence,
+            "at": isoformat(entry.at),
+            "actor": entry.actor,
+            "kind": entry.kind,
+            "subject": entry.subject,
+            "summary": summarise(entry),
+        }
+        for entry in reversed(platform.ledger.tail(n))
+    ]
+
+
+def summarise(entry: Entry) -> str:
+    """What an entry says, in a few words."""
+    body = entry.body
+    decision = body.get("decision") or body.get("gate")
+    said = decision["reason"] if isinstance(decision, dict) else body.get("reason", "")
+    version = f"version {body['version']}" if "version" in body else ""
+    return ": ".join(part for part in (version, str(said)) if part)[:160]

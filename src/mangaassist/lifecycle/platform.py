@@ -1,0 +1,91 @@
+"""One home, wired: every store the product writes to, opened once and only when it is first used."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mangaassist.core.clock import Clock
+from mangaassist.core.home import Home
+
+if TYPE_CHECKING:
+    from mangaassist.core.story import Story, StoryModule
+    from mangaassist.features.store import FeatureStore
+    from mangaassist.governance.switches import Switches
+    from mangaassist.labels.intake import LabelStore
+    from mangaassist.promotion.registry import Registry
+    from mangaassist.serving.model_server import ModelServer
+    from mangaassist.storage.artifacts import ArtifactStore
+    from mangaassist.storage.ledger import Ledger
+    from mangaassist.storage.tables import Tables
+
+
+class Platform:
+    """The rooms of one home, sharing one ledger, one artifact store and one clock."""
+
+    def __init__(self, home: Home, clock: Clock) -> None:
+        self.home = home
+        self.clock = clock
+
+    @classmethod
+    def open(cls, home: Home, clock: Clock) -> Platform:
+        """Wire ``home``; nothing is read until it is used."""
+        return cls(home, clock)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        from mangaassist.storage.ledger import Ledger
+
+        return Ledger.open(self.home)
+
+    @cached_property
+    def artifacts(self) -> ArtifactStore:
+        from mangaassist.storage.artifacts import ArtifactStore
+
+        return ArtifactStore(self.home.folder("artifacts"))
+
+    @cached_property
+    def tables(self) -> Tables:
+        from mangaassist.storage.tables import Tables
+
+        return Tables.open(self.home)
+
+    @cached_property
+    def switches(self) -> Switches:
+        from mangaassist.governance.switches import Switches
+
+        return Switches(self.ledger)
+
+    @cached_property
+    def registry(self) -> Registry:
+        from mangaassist.promotion.registry import Registry
+
+        return Registry(self.ledger, self.artifacts, self.switches)
+
+    @cached_property
+    def labels(self) -> LabelStore:
+        from mangaassist.labels.intake import LabelStore
+
+        return LabelStore(self.tables, self.ledger, self.clock)
+
+    @cached_property
+    def features(self) -> FeatureStore:
+        from mangaassist.features.store import FeatureStore
+
+        return FeatureStore(self.tables)
+
+    @cached_property
+    def models(self) -> ModelServer:
+        from mangaassist.serving.model_server import ModelServer
+
+        return ModelServer(self.registry)
+
+    def module(self, name: str) -> StoryModule:
+        """The story's folder, loaded; an unknown name is an InputError with the nearest one."""
+        from mangaassist.stories.discovery import load_story
+
+        return load_story(name, self.home.path)
+
+    def story(self, name: str) -> Story:
+        """The story's specification."""
+        return self.module(name).STORY
