@@ -133,7 +133,7 @@ def arrow_schema(columns: Mapping[str, str]) -> pa.Schema:
     return pa.schema([(name, types[kind]) for name, kind in columns.items()])
 
 
-def frame_schema(columns: Mapping[str, str]) -> dict[str, pl.DataType]:
+def frame_schema(columns: Mapping[str, str]) -> pl.Schema:
     """The polars schema of one of the two tables."""
     import polars as pl
 
@@ -143,7 +143,7 @@ def frame_schema(columns: Mapping[str, str]) -> dict[str, pl.DataType]:
         _INTEGER: pl.Int64(),
         _REAL: pl.Float64(),
     }
-    return {name: types[kind] for name, kind in columns.items()}
+    return pl.Schema({name: types[kind] for name, kind in columns.items()})
 
 
 def examples_frame(rows: Iterable[Example], *, model_target: str, ingested_at: datetime) -> pl.DataFrame:

@@ -1,0 +1,329 @@
+"""Examples and labels into their tables: append-only, exactly once, every batch in the ledger (LAB-8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from mangaassist.core.clock import Clock
+from mangaassist.core.errors import Conflict, InputError
+from mangaassist.core.identity import digest, digest_bytes, example_id
+from mangaassist.core.language import Language
+from mangaassist.core.story import Story
+from mangaassist.labels.admission import admit_examples, admit_labels
+from mangaassist.labels.importing import ImportedFile
+from mangaassist.labels.records import (
+    EXAMPLES_TABLE,
+    LABELS_TABLE,
+    Example,
+    Label,
+    arrow_schema,
+    check_role,
+    examples_frame,
+    family,
+    frame_schema,
+    labels_frame,
+)
+from mangaassist.labels.votes import VOTE_KEY, current_examples, current_votes, with_metadata
+from mangaassist.storage.ledger import Entry, Ledger
+from mangaassist.storage.tables import Tables
+
+_RESERVED, _ADDED = "labels.batch_reserved", "labels.batch_added"
+_ATTEMPTS = 50
+
+Build = Callable[[datetime], Mapping[str, pl.DataFrame]]
+"""From the moment of a batch's reservation to its rows, by table ("examples", "labels")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one delivery did.
+
+    Attributes:
+        batch: digest of its content; the same content again is the same batch.
+        repeated: True when it had been added before, so that nothing changed.
+        examples, labels: rows it holds.
+        label_versions: source -> version of its labels, monotonic per story and source.
+        replaced: earlier votes of the same annotators that these labels take the place of.
+    """
+
+    batch: str
+    repeated: bool
+    examples: int
+    labels: int
+    label_versions: Mapping[str, int]
+    replaced: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LabelStore:
+    """The label tables of every story, with the ledger that says how each row came in.
+
+    Attributes:
+        tables, ledger: where rows and entries go.
+        clock: what "now" is.
+    """
+
+    tables: Tables
+    ledger: Ledger
+    clock: Clock
+
+    def add_examples(self, story: Story, examples: pl.DataFrame, *, actor: str = "labels") -> Batch:
+        """Append ``examples`` (the columns of EXAMPLES_TABLE); the same rows twice are one batch.
+
+        Raises:
+            InputError: as :func:`mangaassist.labels.admission.admit_examples`.
+        """
+        frame = admit_examples(story, examples, now=self.clock.now())
+        return self._add(story, _content(frame), lambda _: {"examples": frame}, actor=actor, about={})
+
+    def add_labels(
+        self,
+        story: Story,
+        labels: pl.DataFrame,
+        *,
+        actor: str = "labels",
+        about: Mapping[str, Any] | None = None,
+    ) -> Batch:
+        """Append ``labels`` (the columns of LABELS_TABLE); their versions are assigned here, per source.
+
+        Args:
+            about: what the ledger should also say about the batch.
+
+        Raises:
+            InputError: as :func:`mangaassist.labels.admission.admit_labels`.
+        """
+        frame = admit_labels(story, labels, now=self.clock.now())
+        return self._add(story, _content(frame), lambda _: {"labels": frame}, actor=actor, about=about or {})
+
+    def import_file(
+        self, story: Story, file: ImportedFile, *, source: str, role: str = "train", actor: str = "labels"
+    ) -> Batch:
+        """Add every row of ``file`` as an example of ``role`` and a label by ``source``.
+
+        A file without capture times was captured at the moment it was first imported.
+
+        Raises:
+            InputError: for an unknown role or a source outside the story's policy.
+        """
+        check_role(role)
+        family(source, story.labels)
+        about = {"file": file.name, "file_digest": file.digest, "source": source, "role": role}
+        content = digest([about, digest_bytes(file.rows.write_ndjson().encode())])
+        return self._add(
+            story,
+            content,
+            lambda at: _file_frames(story, file, source=source, role=role, at=at),
+            actor=actor,
+            about=about,
+        )
+
+    def edit(self, story: Story, vote: Label, *, actor: str, reason: str, withdraw: bool = False) -> Batch:
+        """Say something else in the name of the annotator of ``vote``, or take back what was said.
+
+        The earlier record stays; the new one, with who and why, goes into the ledger.
+
+        Raises:
+            InputError: without a reason, or when that annotator has no vote on that example.
+        """
+        if not reason.strip():
+            raise InputError("reason", expected="why", got="nothing", next_step="Say why with --reason.")
+        standing = current_votes(self.labels(story)).filter(
+            (pl.col("example_id") == vote.example_id)
+            & (pl.col("label_source") == vote.source)
+            & pl.col("annotator_id").eq_missing(pl.lit(vote.annotator_id, pl.String()))
+            & pl.col("role").eq_missing(pl.lit(vote.role, pl.String()))
+        )
+        if standing.is_empty():
+            raise InputError(
+                "label",
+                expected=f"a standing vote of {vote.source}/{vote.annotator_id or 'anonymous'}",
+                got=f"none on example {vote.example_id[:12]}",
+                next_step="Check the example, the source and the annotator.",
+            )
+        status = "withdrawn" if withdraw else "qa_passed"
+        frame = labels_frame([replace(vote, labeled_at=self.clock.now())], model_target=story.name)
+        about = {
+            "change": "withdrawn" if withdraw else "edited",
+            "reason": reason,
+            "before": sorted(standing["label"].to_list()),
+            "after": None if withdraw else vote.label,
+            "example_id": vote.example_id,
+        }
+        return self.add_labels(
+            story, frame.with_columns(review_status=pl.lit(status)), actor=actor, about=about
+        )
+
+    def examples(self, story: Story, *, snapshot: int | None = None) -> pl.DataFrame:
+        """All rows of the story's examples table; empty before the first batch."""
+        return self._read("examples", story, EXAMPLES_TABLE, snapshot)
+
+    def labels(self, story: Story, *, snapshot: int | None = None) -> pl.DataFrame:
+        """All rows of the story's labels table, every version; empty before the first batch."""
+        return self._read("labels", story, LABELS_TABLE, snapshot)
+
+    def unlabelled(self, story: Story) -> pl.DataFrame:
+        """Examples nobody has a standing vote on, as last captured."""
+        return current_examples(self.examples(story)).join(
+            current_votes(self.labels(story)), on="example_id", how="anti"
+        )
+
+    def _read(
+        self, kind: str, story: Story, columns: Mapping[str, str], snapshot: int | None
+    ) -> pl.DataFrame:
+        name = f"{kind}.{story.name}"
+        if snapshot is None and not self.tables.exists(name):
+            return pl.DataFrame(schema=frame_schema(columns))
+        # A batch that two processes appended at once is there twice, row for row.
+        return self.tables.read(name, snapshot=snapshot).select(list(columns)).unique()
+
+    def _add(
+        self, story: Story, content: str, build: Build, *, actor: str, about: Mapping[str, Any]
+    ) -> Batch:
+        """Reserve in the ledger, append to the tables, confirm in the ledger; safe to repeat at any point.
+
+        A crash after the reservation leaves a batch that the same call completes: tables that already hold
+        it (their snapshot summaries say so) are left alone. Two processes adding the same batch at once may
+        both append it; the rows are then equal to the last bit, because times come from the one reservation,
+        and reading takes equal rows once.
+        """
+        now = self.clock.now()
+        frames = build(now)
+        reserved = self._reserve(story, content, frames, actor=actor, about=about, at=now)
+        known = self._entry(story, _ADDED, content)
+        if known is None:
+            if reserved.at != now:
+                frames = build(reserved.at)
+            for kind, frame in frames.items():
+                self._append_once(kind, story, frame, content, reserved.body["label_versions"])
+            self.ledger.append(
+                kind=_ADDED,
+                subject=subject(story),
+                body={"batch": content, "snapshots": self.snapshots(story)},
+                actor=actor,
+                at=self.clock.now(),
+            )
+        counts = {name: reserved.body[name] for name in ("examples", "labels", "label_versions", "replaced")}
+        return Batch(content, known is not None, **counts)
+
+    def snapshots(self, story: Story) -> dict[str, int | None]:
+        """The newest snapshot of each of the story's two tables."""
+        names = {kind: f"{kind}.{story.name}" for kind in ("examples", "labels")}
+        return {
+            kind: self.tables.snapshot(name) if self.tables.exists(name) else None
+            for kind, name in names.items()
+        }
+
+    def _reserve(
+        self,
+        story: Story,
+        identity: str,
+        frames: Mapping[str, pl.DataFrame],
+        *,
+        actor: str,
+        about: Mapping[str, Any],
+        at: datetime,
+    ) -> Entry:
+        """The batch's first entry, written now or by an earlier attempt; it fixes the label versions."""
+        labels = frames.get("labels")
+        replaced = 0 if labels is None else self._replaced(story, labels)
+        for _ in range(_ATTEMPTS):
+            head = self.ledger.head(subject(story))
+            earlier = self.ledger.entries(subject=subject(story), kind=_RESERVED)
+            for entry in earlier:
+                if entry.body["batch"] == identity:
+                    return entry
+            body = {
+                **about,
+                "batch": identity,
+                "examples": frames["examples"].height if "examples" in frames else 0,
+                "labels": 0 if labels is None else labels.height,
+                "label_versions": _next_versions(labels, earlier),
+                "replaced": replaced,
+            }
+            try:
+                return self.ledger.append(
+                    kind=_RESERVED,
+                    subject=subject(story),
+                    body=body,
+                    actor=actor,
+                    at=at,
+                    expected=head,
+                )
+            except Conflict:
+                continue
+        raise Conflict(
+            f"labels of '{story.name}'",
+            expected=f"a free turn within {_ATTEMPTS} attempts",
+            got="another writer each time",
+            next_step="Run the command again.",
+        )
+
+    def _entry(self, story: Story, kind: str, identity: str) -> Entry | None:
+        entries = self.ledger.entries(subject=subject(story), kind=kind)
+        return next((entry for entry in entries if entry.body["batch"] == identity), None)
+
+    def _append_once(
+        self, kind: str, story: Story, frame: pl.DataFrame, identity: str, versions: Mapping[str, int]
+    ) -> None:
+        name = f"{kind}.{story.name}"
+        if self.tables.exists(name) and any(
+            summary.get("batch") == identity for summary in self.tables.properties(name)
+        ):
+            return
+        columns = EXAMPLES_TABLE if kind == "examples" else LABELS_TABLE
+        if kind == "labels":
+            version = pl.col("label_source").replace_strict(dict(versions), return_dtype=pl.Int64())
+            frame = frame.with_columns(label_version=version)
+        rows = frame.select(list(columns)).to_arrow().cast(arrow_schema(columns))
+        self.tables.append(name, rows, properties={"batch": identity})
+
+    def _replaced(self, story: Story, labels: pl.DataFrame) -> int:
+        """How many standing votes belong to the keys of ``labels``."""
+        standing = current_votes(self.labels(story))
+        keys = with_metadata(labels).select(VOTE_KEY).unique()
+        return standing.join(keys, on=list(VOTE_KEY), how="semi", nulls_equal=True).height
+
+
+def subject(story: Story) -> str:
+    """The ledger subject of a story's labels."""
+    return f"labels/{story.name}"
+
+
+def _next_versions(labels: pl.DataFrame | None, earlier: Sequence[Entry]) -> dict[str, int]:
+    if labels is None:
+        return {}
+    last: dict[str, int] = {}
+    for entry in earlier:
+        last.update(entry.body["label_versions"])
+    return {source: last.get(source, 0) + 1 for source in sorted(labels["label_source"].unique())}
+
+
+def _content(frame: pl.DataFrame) -> str:
+    """What makes two frames the same batch; versions and intake times are no part of it."""
+    rows = frame.drop("label_version", "ingested_at", strict=False)
+    return digest([frame.columns, digest_bytes(rows.write_ndjson().encode())])
+
+
+def _file_frames(
+    story: Story, file: ImportedFile, *, source: str, role: str, at: datetime
+) -> dict[str, pl.DataFrame]:
+    """The rows of ``file`` for both tables; a text with several labels is one example with several votes."""
+    examples: dict[str, Example] = {}
+    labels = []
+    for row in file.rows.iter_rows(named=True):
+        captured = row["captured_at"] or at
+        identity = example_id(row["text"], story.name)
+        language = Language(row["language"])
+        examples.setdefault(
+            identity, Example(row["text"], captured, role, language, row["group_id"], {}, file.name)
+        )
+        labels.append(Label(identity, row["label"], source, captured, at, role=role))
+    return {
+        "examples": examples_frame(examples.values(), model_target=story.name, ingested_at=at),
+        "labels": labels_frame(labels, model_target=story.name),
+    }
