@@ -1,0 +1,1 @@
+"""Retraining: when a story should be retrained, and why."""
