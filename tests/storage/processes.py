@@ -33,8 +33,9 @@ def first_start(home: Path, worker: int) -> int:
     opened = Home.open(home)
     ledger = Ledger.open(opened)
     ledger.append(kind="test.started", subject=f"worker/{worker}", body={}, actor="test", at=AT)
-    ArtifactStore(opened.path / "artifacts").put(b"the same bytes")
     ledger.close()
+    ArtifactStore(opened.path / "artifacts").put(b"the same bytes")
+    append_rows(opened.path, opened.settings, worker, 1)
     return worker
 
 
@@ -64,3 +65,18 @@ def count_up(home: Path, ledger_url: str, worker: int, steps: int) -> list[int]:
 def put_many(root: Path, count: int) -> list[str]:
     store = ArtifactStore(root)
     return [store.put(f"blob {number}".encode() * 100) for number in range(count)]
+
+
+def append_rows(home: Path, settings: Settings, worker: int, appends: int) -> list[int]:
+    """``appends`` commits of three rows each to one table; the snapshot ids this worker made."""
+    import pyarrow as pa
+
+    from mangaassist.storage.tables import Tables
+
+    tables = Tables.open(Home(home, settings))
+    made = [
+        tables.append("shared.rows", pa.table({"worker": [worker] * 3, "step": [step] * 3}))
+        for step in range(appends)
+    ]
+    tables.close()
+    return made

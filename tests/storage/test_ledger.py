@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.storage.processes import AT, count_up, first_start, run
+from tests.storage.processes import AT, count_up, run
 
 from mangaassist.core.errors import Conflict, InputError, Unavailable
 from mangaassist.core.home import Home
@@ -195,15 +195,6 @@ def test_eight_processes_lose_and_double_nothing(engine_home: Home) -> None:
 @pytest.mark.soak
 def test_eight_processes_lose_and_double_nothing_for_long(engine_home: Home) -> None:
     _count(engine_home, 500)
-
-
-def test_eight_processes_start_on_an_empty_home(tmp_path: Path) -> None:
-    """Issue, numbers to reach: first start by 8 processes on an empty home, none dies."""
-    home = tmp_path / "home"
-    assert run(8, first_start, [(home, worker) for worker in range(8)]) == list(range(8))
-    ledger = Ledger.open(Home.open(home))
-    assert ledger.verify().entries == 8
-    ledger.close()
 
 
 @pytest.mark.parametrize("url", ["mysql://x", "not a url", "oracle+nothing://x"])

@@ -1,0 +1,323 @@
+"""Iceberg tables: append-only, read at a snapshot, safe between processes.
+
+One machine's writers of one table queue on a file lock in the home, so they never meet in a commit; writers
+on other machines are met by Iceberg's optimistic commits, retried.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sqlite3
+import struct
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import datetime, timedelta
+
+import polars as pl
+import pyarrow as pa
+import sqlalchemy as sa
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    NamespaceAlreadyExistsError,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+    ValidationError,
+    ValidationException,
+)
+from pyiceberg.table import Table
+
+from mangaassist.core.errors import InputError, IntegrityError, Unavailable, nearest
+from mangaassist.core.home import Home
+from mangaassist.storage import maintenance
+from mangaassist.storage.arrow import conform, storable_schema
+from mangaassist.storage.buffer import BufferedWriter
+from mangaassist.storage.database import BUSY_SECONDS, database_url, explained
+from mangaassist.storage.fingerprint import fingerprint
+from mangaassist.storage.maintenance import Expired
+
+__all__ = ["BufferedWriter", "Expired", "Tables"]
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9][a-z0-9_-]*)+")
+_PROPERTIES = {
+    # Several machines may write one table: keep trying for seconds, not for pyiceberg's half hour.
+    "commit.retry.num-retries": "20",
+    "commit.retry.min-wait-ms": "10",
+    "commit.retry.max-wait-ms": "500",
+    # Without these every append adds a manifest and a metadata file that later appends read or keep.
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "20",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "50",
+}
+# What pyiceberg's Avro, JSON and Parquet readers raise for bytes that are not what was written.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+    TypeError,
+    MemoryError,
+    SystemError,
+    ValidationError,
+    struct.error,
+    zlib.error,
+    pa.ArrowException,
+    NotImplementedError,
+)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what pyiceberg logs about things that are meant to happen here."""
+    return not record.msg.startswith(("Loaded FileIO", "Commit failed due to a concurrent update"))
+
+
+for _logger in ("pyiceberg.io", "pyiceberg.table"):
+    logging.getLogger(_logger).addFilter(_is_news)
+
+
+class Tables:
+    """The tables of one home; safe between threads and processes, opened anew in every process."""
+
+    def __init__(self, home: Home, catalog: SqlCatalog) -> None:
+        self._home = home
+        self._catalog = catalog
+
+    @classmethod
+    def open(cls, home: Home) -> Tables:
+        """The tables of ``home``; safe when many processes start on an empty home at once.
+
+        Raises:
+            IntegrityError: the catalog is damaged. InputError: the home may not be written.
+            Unavailable: the disk is full or the catalog's server is away.
+        """
+        url = database_url(home.settings.catalog_url, field="catalog_url", default=home.path / "catalog.db")
+        warehouse = home.settings.warehouse or str(home.path / "warehouse")
+        with explained("table catalog", home.path), home.lock("catalog"):
+            if url.get_backend_name() == "sqlite":
+                _prepare_sqlite(url.database or "")
+                url = url.update_query_dict({"timeout": str(BUSY_SECONDS)})
+            catalog = SqlCatalog(
+                "mangaassist",
+                uri=url.render_as_string(hide_password=False),
+                warehouse=warehouse,
+                **{"py-io-impl": "mangaassist.storage.fileio.DurableFileIO"},
+            )
+        return cls(home, catalog)
+
+    def append(
+        self,
+        name: str,
+        rows: pa.Table,
+        *,
+        properties: Mapping[str, str] | None = None,
+        marks: Mapping[str, str] | None = None,
+    ) -> int:
+        """Append ``rows`` in one commit and return its snapshot id; it survives a power cut.
+
+        Args:
+            name: dotted, namespace first ("labels.intent"); the table is made by its first append.
+            properties: kept in the snapshot's summary.
+            marks: kept on the table by the same commit, and therefore beyond the snapshot's life.
+
+        Raises:
+            InputError: the rows do not fit the table. Unavailable: disk full, or commits of other machines
+                won every retry.
+        """
+        with self._writing(name):
+            table = self._load(name) or self._create(name, storable_schema(rows.schema))
+            data = conform(name, rows, storable_schema(table.schema().as_arrow()))
+            with table.transaction() as transaction:
+                transaction.append(data, snapshot_properties=dict(properties or {}))
+                if marks:
+                    transaction.set_properties(dict(marks))
+            return _current(table) or 0
+
+    def read(
+        self, name: str, *, snapshot: int | None = None, columns: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """All rows at ``snapshot`` (default: the newest), the same order every time.
+
+        Raises:
+            InputError: no such table or column. IntegrityError: the snapshot is gone or its files are
+                missing or damaged.
+        """
+        table = self._existing(name)
+        if snapshot is not None and table.snapshot_by_id(snapshot) is None:
+            raise IntegrityError(
+                f"table '{name}'",
+                expected=f"snapshot {snapshot}",
+                got="no such snapshot",
+                next_step="It was expired or never written here: restore it from a backup.",
+            )
+        known = table.schema().column_names
+        for column in columns or ():
+            if column not in known:
+                raise InputError(
+                    f"table '{name}'",
+                    expected="a column",
+                    got=f"'{column}'",
+                    next_step=nearest(column, known),
+                )
+        fields = tuple(columns) if columns is not None else ("*",)
+        with _reading(name):
+            found = pl.from_arrow(table.scan(snapshot_id=snapshot, selected_fields=fields).to_arrow())
+        frame = found if isinstance(found, pl.DataFrame) else found.to_frame()
+        return frame.select(columns) if columns is not None else frame
+
+    def exists(self, name: str) -> bool:
+        """Whether the table was ever appended to."""
+        return self._load(name) is not None
+
+    def names(self) -> list[str]:
+        """All tables, sorted."""
+        with explained("table catalog", self._home.path):
+            return sorted(self._below(()))
+
+    def snapshot(self, name: str) -> int | None:
+        """Id of the newest snapshot; None for a table that does not exist."""
+        table = self._load(name)
+        return _current(table) if table is not None else None
+
+    def fingerprint(self, name: str, snapshot: int) -> str:
+        """Content hash of the rows at ``snapshot``, independent of order and files."""
+        return fingerprint(self.read(name, snapshot=snapshot))
+
+    def properties(self, name: str) -> list[dict[str, str]]:
+        """The summary of every retained snapshot, oldest first, with its ``snapshot-id``."""
+        summaries = []
+        for snapshot in sorted(self._existing(name).snapshots(), key=lambda one: one.sequence_number or 0):
+            extra = snapshot.summary.additional_properties if snapshot.summary else {}
+            summaries.append({**extra, "snapshot-id": str(snapshot.snapshot_id)})
+        return summaries
+
+    def marks(self, name: str) -> dict[str, str]:
+        """What :meth:`append` kept on the table; empty for a table that does not exist."""
+        table = self._load(name)
+        return dict(table.properties) if table is not None else {}
+
+    def expire(
+        self,
+        name: str,
+        *,
+        older_than: datetime,
+        keep: Collection[int],
+        now: datetime,
+        grace: timedelta,
+        dry_run: bool = True,
+    ) -> Expired:
+        """Forget old snapshots and free every file that no remaining snapshot needs.
+
+        Args:
+            older_than: snapshots older than this go, except the newest one and those in ``keep``.
+            keep: pinned snapshot ids.
+            now: on the clock that stamps files and snapshots, that is the system's and never a simulated one.
+            grace: unneeded files younger than this stay, because a commit may be about to name them.
+            dry_run: only say what would go.
+
+        Raises:
+            IntegrityError: a file of a remaining snapshot is damaged or missing; nothing was deleted.
+        """
+        with self._writing(name):
+            table = self._existing(name)
+            with _reading(name):
+                plan = maintenance.plan(table, older_than=older_than, keep=keep, now=now, grace=grace)
+            if not dry_run:
+                maintenance.carry_out(table, plan)
+        return plan.summary(dry_run=dry_run)
+
+    def close(self) -> None:
+        """Give the catalog's connections back."""
+        self._catalog.close()
+
+    def _below(self, namespace: tuple[str, ...]) -> Iterator[str]:
+        for inner in self._catalog.list_namespaces(namespace):
+            yield from (".".join(table) for table in self._catalog.list_tables(inner))
+            yield from self._below(tuple(inner))
+
+    def _load(self, name: str) -> Table | None:
+        _check_name(name)
+        try:
+            with explained("table catalog", self._home.path), _reading(name):
+                return self._catalog.load_table(name)
+        except NoSuchTableError:
+            return None
+
+    def _existing(self, name: str) -> Table:
+        table = self._load(name)
+        if table is None:
+            raise InputError(
+                "table", expected="an existing table", got=f"'{name}'", next_step=self._hint(name)
+            )
+        return table
+
+    def _hint(self, name: str) -> str:
+        return nearest(name, self.names())
+
+    def _create(self, name: str, schema: pa.Schema) -> Table:
+        namespace = name.rpartition(".")[0]
+        # Another machine on the same catalog may be faster, whatever the lock says.
+        with self._home.lock("catalog"), suppress(NamespaceAlreadyExistsError, sa.exc.IntegrityError):
+            self._catalog.create_namespace_if_not_exists(namespace)
+        try:
+            return self._catalog.create_table(name, schema=schema, properties=_PROPERTIES)
+        except TableAlreadyExistsError:
+            return self._catalog.load_table(name)
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        _check_name(name)
+        with explained("table catalog", self._home.path), self._home.lock(f"table.{name}"):
+            try:
+                yield
+            except FileNotFoundError as error:
+                raise _damaged_table(name, error) from error
+            except (CommitFailedException, ValidationException) as error:
+                raise Unavailable(
+                    f"table '{name}'",
+                    expected="a commit within 20 tries",
+                    got="other writers winning each of them",
+                    next_step="Run it again; nothing was written.",
+                ) from error
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Files a catalog names but the disk does not give are damage, not a wrong setting."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise _damaged_table(name, error) from error
+
+
+def _damaged_table(name: str, error: Exception) -> IntegrityError:
+    return IntegrityError(
+        f"table '{name}'",
+        expected="the files its snapshots name",
+        got=" ".join(f"{type(error).__name__} {error}".split())[:300],
+        next_step="Restore the warehouse from a backup.",
+    )
+
+
+def _current(table: Table) -> int | None:
+    snapshot = table.current_snapshot()
+    return snapshot.snapshot_id if snapshot is not None else None
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            "table",
+            expected="a lower-case dotted name such as 'labels.intent'",
+            got=repr(name),
+            next_step="Rename it.",
+        )
+
+
+def _prepare_sqlite(path: str) -> None:
+    with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
