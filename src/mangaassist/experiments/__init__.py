@@ -1,0 +1,1 @@
+"""Registration, assignment, sizing, analysis, guardrails, cohorts and offline-online correlation."""
