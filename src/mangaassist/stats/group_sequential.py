@@ -319,6 +319,24 @@ def sequential_p(
     return float(np.exp(high))
 
 
+def scaled_p(plan: Plan, z: ArrayLike) -> float:
+    """A sequential p-value for any plan: what the plan would cost if its boundary were scaled to touch ``z``.
+
+    Scaled boundaries are nested, so this is the distribution of the largest z in units of its boundary:
+    valid at every look, and at most ``plan.alpha`` exactly when a look so far has crossed.
+
+    Args:
+        z: z-values of the looks so far, shape (looks so far,); looks still missing may be NaN.
+    """
+    observed = np.asarray(z, dtype=np.float64)
+    reached = np.abs(observed) if plan.sides == 2 else observed
+    critical = np.asarray(plan.z)
+    scale = float(np.nanmax(reached / critical[: len(reached)]))
+    if scale <= 0:
+        return 1.0
+    return min(1.0, float(_cross(plan.fractions, scale * critical, plan.sides).cumulative[-1]))
+
+
 def _cross(fractions: Sequence[float], z: FloatArray, sides: Sides, *, drift: float = 0.0) -> Crossing:
     low = -z if sides == 2 else np.full(len(z), -np.inf)
     return crossing(fractions, low, z, drift=drift)
