@@ -100,6 +100,16 @@ def test_a_text_in_train_does_not_judge() -> None:
     assert "ＴＥＸＴ  3" not in made.test["text"].to_list()
 
 
+def test_uncertain_lots_do_not_judge() -> None:
+    """LAB-4: rows kept out of hold-outs are in neither side of the test, and counted."""
+    rows = [(f"text {i}", "x", f"g{i}", i) for i in range(100)]
+    frame = frame_of(rows).with_columns(holdout_eligible=pl.Series([i % 2 == 0 for i in range(100)]))
+    made = split(frame, seed=1, has_golden=False)
+    assert made.test["holdout_eligible"].all()
+    assert made.report.not_eligible > 0
+    assert made.train.height + made.test.height + made.report.not_eligible == 100
+
+
 def test_without_usable_times_whole_groups_are_drawn() -> None:
     """TRN-2: a file imported without a time column; the report says how it was split."""
     rows = [(f"text {i}", "xy"[i % 2], f"g{i}", 0) for i in range(100)]

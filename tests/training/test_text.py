@@ -185,6 +185,14 @@ def test_a_text_of_which_nothing_is_known_abstains(model: TextModel, text: str) 
     assert model.predict([text])[0].abstains
 
 
+def test_unknown_words_are_counted(model: TextModel) -> None:
+    """DRF-1: what the prediction log calls the unknown share."""
+    assert model.unknown_share("return Akira") == 0
+    assert model.unknown_share("return quokka") == 0.5
+    assert model.unknown_share("返品 を zebra zebra") == 0.5
+    assert model.unknown_share("☃") == 1
+
+
 def test_one_utterance_is_fast(model: TextModel) -> None:
     """STO-1: p95 <= 3 ms in process."""
     texts = labelled_examples()["text"].to_list() * 5

@@ -36,6 +36,7 @@ class SplitReport:
         cut_off: nothing in train was captured after it; None for a split without times.
         embargoed_groups: rows left out because their group was active on both sides of the cut-off.
         embargoed_texts: test rows left out because the same text is in train.
+        not_eligible: test rows left out because their label lot is too uncertain for a hold-out (LAB-4).
         unseen_labels: labels that occur in test only.
     """
 
@@ -45,6 +46,7 @@ class SplitReport:
     cut_off: datetime | None
     embargoed_groups: int
     embargoed_texts: int
+    not_eligible: int
     unseen_labels: tuple[str, ...]
     seed: int
 
@@ -90,7 +92,8 @@ def split(frame: pl.DataFrame, *, seed: int, has_golden: bool) -> Splits:
     """Split labelled examples; deterministic in the rows and ``seed``.
 
     Args:
-        frame: columns example_id, text, label, group_id and captured_at.
+        frame: columns example_id, text, label, group_id and captured_at; rows whose holdout_eligible is
+            False, where that column exists, never judge.
         has_golden: True when another, frozen set judges the model.
 
     Raises:
@@ -163,14 +166,16 @@ def _finish(cut: _Cut, seed: int) -> Splits:
     train = cut.train
     known = {canonical_text(text) for text in train["text"]} if cut.test.height else set()
     fresh = [canonical_text(text) not in known for text in cut.test["text"]]
-    test = cut.test.filter(pl.Series(fresh, dtype=pl.Boolean))
+    unseen = cut.test.filter(pl.Series(fresh, dtype=pl.Boolean))
+    test = unseen.filter(pl.col("holdout_eligible")) if "holdout_eligible" in unseen.columns else unseen
     report = SplitReport(
         method=cut.method,
         train=train.height,
         test=test.height,
         cut_off=cut.cut_off,
         embargoed_groups=cut.embargoed_groups,
-        embargoed_texts=cut.test.height - test.height,
+        embargoed_texts=cut.test.height - unseen.height,
+        not_eligible=unseen.height - test.height,
         unseen_labels=tuple(sorted(set(test["label"]) - set(train["label"]))),
         seed=seed,
     )

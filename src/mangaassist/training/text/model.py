@@ -16,7 +16,7 @@ from mangaassist.core.story import Prediction
 from mangaassist.training.archive import pack_arrays, unpack_arrays
 from mangaassist.training.text.card import model_card
 from mangaassist.training.text.features import Block, Vocabulary
-from mangaassist.training.text.preprocessing import preprocessing_digest
+from mangaassist.training.text.preprocessing import preprocessing_digest, tokenize
 
 FORMAT = "ngram-linear/1"
 _SHOWN = 5
@@ -54,6 +54,12 @@ class TextModel:
         Each text is scored by itself, so that its answer does not depend on its company.
         """
         return [self._answer(text) for text in texts]
+
+    def unknown_share(self, text: str) -> float:
+        """Share of the words of ``text`` that no training row had; 1 for a text without words."""
+        found = tokenize(text)
+        known = self.vocabulary.word.columns
+        return sum(word not in known for word in found) / len(found) if found else 1.0
 
     def _answer(self, text: str) -> Prediction:
         columns, values = self.vocabulary.row(text)

@@ -66,6 +66,11 @@ def words(normalised: str) -> list[str]:
     return found
 
 
+def tokenize(text: str) -> list[str]:
+    """The words of a raw text."""
+    return words(normalise(text))
+
+
 def word_ngrams(normalised: str) -> list[str]:
     """Words and pairs of neighbouring words."""
     found = words(normalised)
