@@ -82,6 +82,27 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+def take_advisory_lock(connection: sa.Connection, key: int) -> None:
+    """One transaction at a time per ``key`` on PostgreSQL; on SQLite BEGIN IMMEDIATE already made it so."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+
+
+@contextmanager
+def alone(url: URL, key: int) -> Iterator[None]:
+    """Hold an advisory lock on a PostgreSQL server, whose CREATE TABLE IF NOT EXISTS does fail in a race."""
+    if url.get_backend_name() != "postgresql":
+        yield
+        return
+    engine = connect(url)
+    try:
+        with engine.begin() as connection:
+            take_advisory_lock(connection, key)
+            yield
+    finally:
+        engine.dispose()
+
+
 @contextmanager
 def explained(what: str, place: Path) -> Iterator[None]:
     """Turn driver errors inside the block into one sentence.

@@ -21,7 +21,7 @@ from mangaassist.core.clock import isoformat, parse_instant
 from mangaassist.core.errors import Conflict, InputError
 from mangaassist.core.home import Home
 from mangaassist.core.identity import canonical_json, digest
-from mangaassist.storage.database import connect, damaged, database_url, explained
+from mangaassist.storage.database import connect, damaged, database_url, explained, take_advisory_lock
 from mangaassist.storage.witness import Witness
 
 GENESIS = "0" * 64
@@ -130,7 +130,7 @@ class Ledger:
             home.lock("ledger"),
             ledger._writer.begin() as connection,
         ):
-            _take_advisory_lock(connection)
+            take_advisory_lock(connection, _ADVISORY_KEY)
             _metadata.create_all(connection)
         return ledger
 
@@ -159,7 +159,7 @@ class Ledger:
         encoded = canonical_json(body).decode()
         # A lock of our own lets threads queue in order instead of polling SQLite's.
         with self._append_lock, explained("ledger", self._place), self._writer.begin() as connection:
-            _take_advisory_lock(connection)
+            take_advisory_lock(connection, _ADVISORY_KEY)
             last = connection.execute(_LAST).first()
             if expected is not None:
                 _check_expected(connection, subject, expected)
@@ -242,12 +242,6 @@ class Ledger:
     def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
         with explained("ledger", self._place), self._engine.connect() as connection:
             return list(connection.execute(query).mappings())
-
-
-def _take_advisory_lock(connection: sa.Connection) -> None:
-    """One writer at a time on PostgreSQL; on SQLite BEGIN IMMEDIATE already made it so."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_KEY)))
 
 
 def _check_name(field: str, text: str) -> None:

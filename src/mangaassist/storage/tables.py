@@ -34,13 +34,14 @@ from mangaassist.core.home import Home
 from mangaassist.storage import maintenance
 from mangaassist.storage.arrow import conform, storable_schema
 from mangaassist.storage.buffer import BufferedWriter
-from mangaassist.storage.database import BUSY_SECONDS, database_url, explained
+from mangaassist.storage.database import BUSY_SECONDS, alone, database_url, explained
 from mangaassist.storage.fingerprint import fingerprint
 from mangaassist.storage.maintenance import Expired
 
 __all__ = ["BufferedWriter", "Expired", "Tables"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9][a-z0-9_-]*)+")
+_ADVISORY_KEY = 0x6D616E67615F6361
 _PROPERTIES = {
     # Several machines may write one table: keep trying for seconds, not for pyiceberg's half hour.
     "commit.retry.num-retries": "20",
@@ -97,7 +98,7 @@ class Tables:
         """
         url = database_url(home.settings.catalog_url, field="catalog_url", default=home.path / "catalog.db")
         warehouse = home.settings.warehouse or str(home.path / "warehouse")
-        with explained("table catalog", home.path), home.lock("catalog"):
+        with explained("table catalog", home.path), home.lock("catalog"), alone(url, _ADVISORY_KEY):
             if url.get_backend_name() == "sqlite":
                 _prepare_sqlite(url.database or "")
                 url = url.update_query_dict({"timeout": str(BUSY_SECONDS)})
