@@ -41,6 +41,8 @@ RELATED = {
     "out_of_scope": ("greeting_chitchat", "search_title"),
 }
 _RELATED_SHARE = 0.85
+HARD_SHARE, HARD_ERROR, HARD_SENIOR_ERROR = 0.05, 0.25, 0.15
+"""Some utterances are hard for everybody: this share, with at least these chances of a wrong label."""
 _MEDIAN_HOURS, _LATE_SHARE, _LATE_DAYS = 30.0, 0.05, 12.0
 
 
@@ -162,12 +164,15 @@ def _votes(
     lot = f"{pool}-{year}-W{week:02d}"
     voters = TEAM if generator.random() < TRIPLE_SHARE else TEAM - 1
     team = vendor.team(pool, week)
+    hard = generator.random() < HARD_SHARE
     order = generator.permutation(TEAM)[:voters].tolist()
-    votes = [_vote(sample, team[index], generator, misreading=misreading, lot=lot) for index in order]
+    votes = [
+        _vote(sample, team[index], generator, hard=hard, misreading=misreading, lot=lot) for index in order
+    ]
     if len({vote.label for vote in votes}) > 1:
         last = max(vote.labeled_at for vote in votes)
         senior = vendor.senior(pool)
-        votes.append(_vote(sample, senior, generator, misreading=misreading, lot=lot, after=last))
+        votes.append(_vote(sample, senior, generator, hard=hard, misreading=misreading, lot=lot, after=last))
     return votes
 
 
@@ -176,12 +181,14 @@ def _vote(
     annotator: Annotator,
     generator: np.random.Generator,
     *,
+    hard: bool,
     misreading: Misreading | None,
     lot: str,
     after: datetime | None = None,
 ) -> Label:
     at = (after or sample.captured_at) + _delay(generator)
-    wrong = generator.random() < annotator.error_at(at)
+    floor = 0.0 if not hard else HARD_ERROR if after is None else HARD_SENIOR_ERROR
+    wrong = generator.random() < max(floor, annotator.error_at(at))
     label = mistake(sample.intent, generator) if wrong else sample.intent
     guideline = "1"
     if misreading is not None and misreading.families in sample.family:
@@ -213,7 +220,8 @@ def curate(
     for sample in samples:
         generator = keyed(sample.example_id)
         senior = vendor.senior(pool_of(sample.language))
-        wrong = generator.random() < senior.error
+        floor = HARD_SENIOR_ERROR if generator.random() < HARD_SHARE else 0.0
+        wrong = generator.random() < max(floor, senior.error)
         found.append(
             Label(
                 example_id=sample.example_id,
