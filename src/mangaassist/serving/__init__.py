@@ -1,0 +1,1 @@
+"""Serving: the live pointer, the model server, the router, the prediction log, the HTTP surface."""
