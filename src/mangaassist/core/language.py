@@ -32,3 +32,9 @@ def detect_language(text: str) -> Language:
     if not japanese:
         return Language.EN
     return Language.MIXED if _LATIN_WORD.search(text) else Language.JA
+
+
+def japanese_share(text: str) -> float:
+    """The part of the characters other than white space in Japanese script, in [0, 1]; 0 for empty text."""
+    visible = len("".join(text.split()))
+    return len(_JAPANESE.findall(text)) / visible if visible else 0.0
