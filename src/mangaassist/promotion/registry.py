@@ -17,7 +17,6 @@ from mangaassist.core.story import CanaryStage
 from mangaassist.core.verdict import Action, Decision
 from mangaassist.governance.switches import Switches
 from mangaassist.promotion.requirements import (
-    check_tags,
     known,
     moved,
     of_run,
@@ -47,6 +46,7 @@ from mangaassist.promotion.versions import (
 )
 from mangaassist.storage.artifacts import ArtifactStore
 from mangaassist.storage.ledger import Entry, Ledger
+from mangaassist.training.tags import RunTags
 
 _ATTEMPTS = 100
 """Appends that only lost to a registration are repeated; each loss means another process got through."""
@@ -97,6 +97,26 @@ class Registry:
         """
         return known(self.state(story), number)
 
+    def before_failure(self, story: str, number: int) -> tuple[Entry, Deployment]:
+        """The last entry that failed a version, and the deployment it ended.
+
+        Raises:
+            InputError: the version never failed.
+        """
+        state, found = StoryState.empty(story), None
+        for entry in self.ledger.entries(subject=subject(story)):
+            if entry.kind == FAILED and entry.body["version"] == number:
+                found = entry, state.deployment
+            state = self._fold(state, entry)
+        if found is None:
+            raise InputError(
+                f"{story}/{number}",
+                expected="a version that failed",
+                got=str(known(state, number).status),
+                next_step="Nothing has to be enabled again.",
+            )
+        return found
+
     def stories(self) -> list[str]:
         """Names of the stories that have a version, sorted."""
         found = {entry.subject for entry in self.ledger.entries(kind=REGISTERED)}
@@ -131,7 +151,7 @@ class Registry:
             IntegrityError: the artifact or a document is not in the store.
             Conflict: the run already registered another artifact.
         """
-        check_tags(tags)
+        complete = {**tags, **RunTags.of(tags).as_dict()}
         self._check_stored(artifact, documents or {})
         if capped not in (None, CAP_SHADOW):
             raise InputError(
@@ -139,7 +159,7 @@ class Registry:
             )
         content = {
             "artifact": artifact,
-            "tags": dict(tags),
+            "tags": complete,
             "metrics": dict(metrics),
             "documents": dict(documents or {}),
             "run_id": run_id,

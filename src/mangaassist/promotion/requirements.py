@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from mangaassist.core.errors import Conflict, GateRefused, InputError
 from mangaassist.core.verdict import Action, Decision
 from mangaassist.promotion.versions import Deployment, StoryState, Version, VersionStatus
-
-MANDATORY_TAGS = (
-    "model_target",
-    "code_revision",
-    "data_snapshot_id",
-    "label_version",
-    "feature_schema_version",
-    "seed",
-)
 
 
 def subject(story: str) -> str:
@@ -50,18 +38,6 @@ def of_run(state: StoryState, run_id: str, artifact: str) -> Version | None:
                 )
             return version
     return None
-
-
-def check_tags(tags: Mapping[str, Any]) -> None:
-    """TRN-4: refuse a run without its six tags."""
-    missing = [name for name in MANDATORY_TAGS if tags.get(name) in (None, "")]
-    if missing:
-        raise GateRefused(
-            "run tags",
-            expected=f"all of {', '.join(MANDATORY_TAGS)}",
-            got=f"no {', no '.join(missing)}",
-            next_step="Register through 'retrain', which records them.",
-        )
 
 
 def require_gate(version: Version) -> None:

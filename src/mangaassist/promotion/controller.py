@@ -1,0 +1,371 @@
+"""The controller: looks at the evidence of a rollout and moves it one stage on, holds it or takes it back.
+
+What it decides is in the ledger with its verdicts, the digest of the stored evidence and the digest of the
+policy. A hold is recorded when it begins and when its reasons change, not at every look. Nothing is ever
+promoted by a timeout: a stage undecided at its deadline rolls back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from time import perf_counter
+from typing import Final, Protocol
+
+from mangaassist.core.errors import GateRefused, InputError
+from mangaassist.core.identity import canonical_json
+from mangaassist.core.story import CanaryStage, RolloutPolicy, Story
+from mangaassist.core.verdict import Action, Decision, Status, Verdict, decide
+from mangaassist.promotion import stages
+from mangaassist.promotion.baseline import baseline_verdicts
+from mangaassist.promotion.evidence import StageEvidence
+from mangaassist.promotion.registry import Registry
+from mangaassist.promotion.rules import Rules
+from mangaassist.promotion.versions import CAP_SHADOW, SHADOW, Deployment
+from mangaassist.storage.ledger import Entry, Ledger
+
+HELD: Final = "promotion.held"
+MEASURED: Final = "promotion.rollback_measured"
+REVIEWED: Final = "promotion.shadow_reviewed"
+ACTOR: Final = "promotion-controller"
+PAGE: Final = "SEV-3"
+_LEAST_HOLDOUT = 0.05
+
+
+class Reader(Protocol):
+    """Somebody who serves a deployment and can say since when."""
+
+    def acknowledge(self, story: str, epoch: int, *, within: timedelta) -> None:
+        """Return once ``epoch`` or a newer one is served; raise Unavailable when it takes too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """One rollback, timed (PRO-4).
+
+    Attributes:
+        version: the version taken back.
+        deployment: who answers after it.
+        seconds: from the decision until the last reader served the new deployment, wall clock.
+        readers: how many readers were waited for.
+        limit: the seconds the story's policy allows.
+    """
+
+    story: str
+    version: int
+    deployment: Deployment
+    seconds: float
+    readers: int
+    limit: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """PRO-4 as a verdict: an acceptance criterion, measured."""
+        status = Status.PASS if self.seconds <= self.limit else Status.FAIL
+        sentence = (
+            f"Version {self.version} was taken back in {self.seconds:.3f} s as seen by the last of "
+            f"{self.readers} readers (limit {self.limit:g} s)."
+        )
+        return Verdict(
+            "rollback.seconds", status, sentence, value=self.seconds, threshold=self.limit, n=self.readers
+        )
+
+
+class Controller:
+    """Moves the rollouts of every story; holds no state of its own that the ledger does not have.
+
+    Args:
+        readers: who has to have seen a rollback before it counts as done.
+        rules: the thresholds beside the story's own policy.
+    """
+
+    def __init__(
+        self, registry: Registry, *, readers: Sequence[Reader] = (), rules: Rules | None = None
+    ) -> None:
+        self._registry = registry
+        self._readers = tuple(readers)
+        self._rules = rules or Rules()
+        self._last_hold: dict[str, tuple[str, ...]] = {}
+
+    def step(self, story: Story, evidence: StageEvidence, now: datetime) -> Decision:
+        """One look: judge the evidence, apply what follows, return the decision.
+
+        Raises:
+            InputError: the evidence is about another deployment than the present one.
+            Conflict: somebody else moved the story between the look and the decision.
+        """
+        deployment = self._registry.deployment(story.name)
+        _check_evidence(deployment, evidence)
+        permissions = self._registry.switches.permissions(story.name)
+        decision = self._judge(story, deployment, evidence, now)
+        if not permissions.may_promote:
+            # A switch pins what is there, in both directions: only a person moves anything now.
+            held = replace(decision, action=Action.HOLD, reason=permissions.sentence, deadline=None)
+            return self._hold(story.name, held, evidence)
+        if decision.action is Action.PROMOTE:
+            return self._promote(story, deployment, decision, evidence)
+        if decision.action is Action.ROLL_BACK:
+            return self._take_back(story, deployment, decision, evidence)
+        return self._hold(story.name, decision, evidence)
+
+    def rollback(
+        self, story: Story, *, actor: str, reason: str, at: datetime, to: int | None = None
+    ) -> Rollback:
+        """A person's rollback: withdraw the challenger if there is one, else restore the previous champion.
+
+        Works under a freeze, too: the way back is always open.
+
+        Raises:
+            GateRefused: there is nothing to go back to.
+        """
+        _require_reason(reason)
+        started = perf_counter()
+        deployment = self._registry.deployment(story.name)
+        number = deployment.challenger if deployment.challenger is not None else deployment.champion
+        decision = Decision(
+            Action.ROLL_BACK, f"{story.name}/{number}", reason, actor, at, policy=story.digest
+        )
+        if deployment.challenger is not None and to is None:
+            after = self._registry.fail(
+                story.name, deployment.challenger, decision=decision, epoch=deployment.epoch
+            )
+        else:
+            after = self._registry.rollback(story.name, decision=decision, to=to, epoch=deployment.epoch)
+        return self._measure(story, number or 0, after, started, at=at, actor=actor)
+
+    def review_disagreement(
+        self, story: Story, number: int, *, actor: str, reason: str, at: datetime
+    ) -> Entry:
+        """Record that a person looked at the shadow's disagreements and accepts them (PRO-6)."""
+        _require_reason(reason)
+        self._registry.get(story.name, number)
+        return self._registry.ledger.append(
+            kind=REVIEWED,
+            subject=subject(story.name),
+            body={"version": number, "reason": reason},
+            actor=actor,
+            at=at,
+        )
+
+    def reenable(
+        self, story: Story, number: int, evidence: StageEvidence, *, actor: str, reason: str, at: datetime
+    ) -> Deployment:
+        """Start an aborted canary again after a false alarm (PRO-3).
+
+        Args:
+            evidence: the aborted canary with the hour before it as its hold-out, as
+                :func:`mangaassist.promotion.baseline.against_baseline` makes it.
+
+        Raises:
+            GateRefused: the canary breaks a rule against that hour, too.
+        """
+        _require_reason(reason)
+        verdicts = baseline_verdicts(evidence, self._rules)
+        found = decide(f"{story.name}/{number}", verdicts, actor=actor, at=at, policy=story.digest)
+        if found.action is not Action.PROMOTE:
+            raise GateRefused(
+                f"{story.name}/{number}",
+                expected="a canary no worse than the hour before it",
+                got=found.reason,
+                next_step="It was no false alarm: retrain instead.",
+            )
+        decision = replace(found, reason=f"False alarm: {reason}")
+        first = story.rollout.stages[0]
+        return self._registry.reenable(
+            story.name,
+            number,
+            stage=first,
+            holdout=holdout_share(story.rollout),
+            decision=decision,
+            evidence=self._store(evidence),
+        )
+
+    def _judge(
+        self, story: Story, deployment: Deployment, evidence: StageEvidence, now: datetime
+    ) -> Decision:
+        rollout = story.rollout
+        paused = self._registry.switches.paused(story.name, evidence.since, now)
+        if deployment.stage == SHADOW:
+            lasts = rollout.shadow
+            verdicts = stages.shadow_verdicts(
+                evidence, rollout, self._rules, paused=paused, reviewed_by=self._reviewer(story, deployment)
+            )
+        else:
+            stage = rollout.stages[_stage_index(rollout, deployment.stage)]
+            lasts = stage.lasts
+            verdicts = stages.canary_verdicts(evidence, rollout, stage, self._rules, paused=paused)
+        return decide(
+            f"{story.name}/{deployment.challenger}",
+            verdicts,
+            actor=ACTOR,
+            at=now,
+            policy=story.digest,
+            deadline=stages.deadline(evidence, lasts, rollout.hold, paused),
+        )
+
+    def _promote(
+        self, story: Story, deployment: Deployment, decision: Decision, evidence: StageEvidence
+    ) -> Decision:
+        number = deployment.challenger or 0
+        version = self._registry.get(story.name, number)
+        if version.capped == CAP_SHADOW:
+            reason = f"Shadow passed, but version {number} is capped at shadow by a waiver."
+            refused = replace(decision, action=Action.REFUSE, reason=reason, deadline=None)
+            return self._hold(story.name, refused, evidence)
+        following = _following(story.rollout, deployment.stage)
+        digest, decision = self._documented(evidence, decision)
+        if following is None:
+            self._registry.promote(
+                story.name, number, decision=decision, epoch=deployment.epoch, evidence=digest
+            )
+        else:
+            self._registry.advance(
+                story.name,
+                number,
+                stage=following,
+                holdout=holdout_share(story.rollout),
+                decision=decision,
+                epoch=deployment.epoch,
+                evidence=digest,
+            )
+        return decision
+
+    def _take_back(
+        self, story: Story, deployment: Deployment, decision: Decision, evidence: StageEvidence
+    ) -> Decision:
+        started = perf_counter()
+        number = deployment.challenger or 0
+        digest, decision = self._documented(evidence, decision)
+        after = self._registry.fail(
+            story.name,
+            number,
+            decision=decision,
+            epoch=deployment.epoch,
+            evidence=digest,
+            severity=PAGE if deployment.in_canary else None,
+        )
+        self._measure(story, number, after, started, at=decision.at, actor=decision.actor)
+        return decision
+
+    def _hold(self, story: str, decision: Decision, evidence: StageEvidence) -> Decision:
+        """Record a hold when it is not the one recorded last."""
+        standing = (str(evidence.challenger), evidence.stage, str(decision.action), *_standing(decision))
+        if self._last_hold.get(story) is None:
+            self._last_hold[story] = self._recorded_hold(story)
+        if self._last_hold[story] == standing:
+            return decision
+        digest, decision = self._documented(evidence, decision)
+        body = {"decision": decision.as_dict(), "evidence": digest, "standing": list(standing)}
+        self._registry.ledger.append(
+            kind=HELD, subject=subject(story), body=body, actor=decision.actor, at=decision.at
+        )
+        self._last_hold[story] = standing
+        return decision
+
+    def _recorded_hold(self, story: str) -> tuple[str, ...]:
+        """The hold an earlier process recorded last."""
+        found = self._registry.ledger.entries(subject=subject(story), kind=HELD)
+        return tuple(found[-1].body["standing"]) if found else ()
+
+    def _documented(self, evidence: StageEvidence, decision: Decision) -> tuple[str, Decision]:
+        """Store the evidence and name it in every verdict drawn from it."""
+        digest = self._store(evidence)
+        named = tuple(replace(verdict, evidence=(digest,)) for verdict in decision.verdicts)
+        return digest, replace(decision, verdicts=named)
+
+    def _store(self, evidence: StageEvidence) -> str:
+        return self._registry.artifacts.put(canonical_json(evidence.as_dict()), durable=True)
+
+    def _reviewer(self, story: Story, deployment: Deployment) -> str | None:
+        entries = self._registry.ledger.entries(subject=subject(story.name), kind=REVIEWED)
+        names = [entry.actor for entry in entries if entry.body["version"] == deployment.challenger]
+        return names[-1] if names else None
+
+    def _measure(
+        self, story: Story, version: int, after: Deployment, started: float, *, at: datetime, actor: str
+    ) -> Rollback:
+        limit = story.rollout.rollback_within
+        for reader in self._readers:
+            reader.acknowledge(story.name, after.epoch, within=limit)
+        seconds = perf_counter() - started
+        measured = Rollback(story.name, version, after, seconds, len(self._readers), limit.total_seconds())
+        body = {
+            "version": version,
+            "epoch": after.epoch,
+            "seconds": seconds,
+            "readers": len(self._readers),
+            "verdict": measured.verdict.as_dict(),
+        }
+        self._registry.ledger.append(
+            kind=MEASURED, subject=subject(story.name), body=body, actor=actor, at=at
+        )
+        return measured
+
+
+def subject(story: str) -> str:
+    """The ledger subject of what happens around a story's rollouts without moving them."""
+    return f"promotion/{story}"
+
+
+def rollback_seconds(ledger: Ledger, story: str) -> list[tuple[int, float]]:
+    """(version, seconds) of every measured rollback of ``story``, oldest first."""
+    found = ledger.entries(subject=subject(story), kind=MEASURED)
+    return [(entry.body["version"], entry.body["seconds"]) for entry in found]
+
+
+def holdout_share(policy: RolloutPolicy) -> float:
+    """The users who never meet a challenger during its rollout: all the last stage leaves, or one in 20."""
+    return max(_LEAST_HOLDOUT, 1.0 - max(stage.share for stage in policy.stages))
+
+
+def _following(policy: RolloutPolicy, stage: str) -> CanaryStage | None:
+    """The stage after ``stage``; None after the last."""
+    index = 0 if stage == SHADOW else _stage_index(policy, stage) + 1
+    return policy.stages[index] if index < len(policy.stages) else None
+
+
+def _stage_index(policy: RolloutPolicy, name: str) -> int:
+    names = [stage.name for stage in policy.stages]
+    if name not in names:
+        raise InputError(
+            "stage",
+            expected=f"one of {', '.join(names)}",
+            got=name,
+            next_step="The story's rollout policy changed during a rollout: withdraw the challenger.",
+        )
+    return names.index(name)
+
+
+def _standing(decision: Decision) -> list[str]:
+    """What keeps a decision from promoting: the blocking verdicts that do not pass."""
+    return [f"{one.name}={one.status}" for one in decision.verdicts if one.blocking and not one.passed]
+
+
+def _check_evidence(deployment: Deployment, evidence: StageEvidence) -> None:
+    if deployment.challenger is None:
+        raise InputError(
+            f"challenger of '{deployment.story}'",
+            expected="a version in shadow or canary",
+            got="none",
+            next_step="Start one with 'retrain'.",
+        )
+    found = (evidence.story, evidence.challenger, evidence.stage, evidence.since)
+    wanted = (deployment.story, deployment.challenger, deployment.stage, deployment.since)
+    if found != wanted:
+        raise InputError(
+            "evidence",
+            expected=f"version {deployment.challenger} in {deployment.stage} since {deployment.since}",
+            got=f"version {evidence.challenger} in {evidence.stage} since {evidence.since}",
+            next_step="Collect it for the present deployment.",
+        )
+
+
+def _require_reason(reason: str) -> None:
+    if not reason.strip():
+        raise InputError(
+            "reason",
+            expected="a sentence saying why",
+            got="nothing",
+            next_step="Add --reason; it stays in the ledger.",
+        )
