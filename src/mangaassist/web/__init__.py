@@ -1,0 +1,1 @@
+"""The pages people read. Values in, HTML out; nothing is fetched from elsewhere."""
