@@ -1,0 +1,167 @@
+"""A namespace of features, its schema version, and what changed between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from mangaassist.core.errors import InputError, nearest
+from mangaassist.core.identity import digest
+from mangaassist.features.catalog.feature import SERVED, Feature
+from mangaassist.features.catalog.parsing import parse
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The features of one namespace (FEA-7: one per story).
+
+    Attributes:
+        namespace: its name.
+        features: by name, in the order of the file.
+        source: where it was read from.
+    """
+
+    namespace: str
+    features: Mapping[str, Feature]
+    source: str
+
+    @classmethod
+    def load(cls, namespace: str) -> Catalog:
+        """The catalog that comes with the package.
+
+        Raises:
+            InputError: for an unknown namespace or a broken file.
+        """
+        folder = files("mangaassist.features.catalog")
+        known = sorted(
+            one.name.removesuffix(".yaml") for one in folder.iterdir() if one.name.endswith(".yaml")
+        )
+        if namespace not in known:
+            raise InputError(
+                "feature namespace",
+                expected="one with a catalog",
+                got=repr(namespace),
+                next_step=nearest(namespace, known),
+            )
+        name = f"{namespace}.yaml"
+        return cls.parse((folder / name).read_text(encoding="utf-8"), source=name)
+
+    @classmethod
+    def read(cls, path: Path) -> Catalog:
+        """A catalog in a file of one's own.
+
+        Raises:
+            InputError: when it cannot be read or is broken.
+        """
+        try:
+            return cls.parse(path.read_text(encoding="utf-8"), source=path.name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                "feature catalog",
+                expected=f"a UTF-8 file at {path}",
+                got=str(error),
+                next_step="Check the path.",
+            ) from error
+
+    @classmethod
+    def parse(cls, text: str, *, source: str) -> Catalog:
+        """A catalog from YAML text; see ``intent.yaml`` for the form.
+
+        Raises:
+            InputError: with the line, for anything missing, unknown, repeated or out of range.
+        """
+        namespace, features = parse(text, source)
+        return cls(namespace, features, source)
+
+    @property
+    def version(self) -> str:
+        """Schema version (FEA-4): namespace and digest of everything that decides a served value."""
+        return f"{self.namespace}@{self.fingerprint[:16]}"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the served part of every feature, whatever their order."""
+        return digest({name: feature.served() for name, feature in self.features.items()})
+
+    def chosen(self, names: Iterable[str]) -> list[Feature]:
+        """The features called ``names``, in that order.
+
+        Raises:
+            InputError: for an unknown or repeated name.
+        """
+        wanted = list(names)
+        for name in wanted:
+            if name not in self.features:
+                raise InputError(
+                    "feature",
+                    expected=f"a feature of namespace '{self.namespace}'",
+                    got=repr(name),
+                    next_step=nearest(name, self.features),
+                )
+            if wanted.count(name) > 1:
+                raise InputError(
+                    "feature", expected="each name once", got=f"'{name}' twice", next_step="Drop the second."
+                )
+        return [self.features[name] for name in wanted]
+
+    def view(self, name: str) -> list[Feature]:
+        """The features of one view.
+
+        Raises:
+            InputError: for an unknown view.
+        """
+        known = {feature.view for feature in self.features.values()}
+        if name not in known:
+            raise InputError(
+                "feature view",
+                expected=f"a view of namespace '{self.namespace}'",
+                got=repr(name),
+                next_step=nearest(name, known),
+            )
+        return [feature for feature in self.features.values() if feature.view == name]
+
+    def table(self, view: str) -> str:
+        """The name of a view's table."""
+        return f"features.{self.namespace}.{view}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference between two catalogs.
+
+    Attributes:
+        feature: which feature.
+        field: what about it; "" when it is new or gone.
+        before, after: the values; None for absent.
+        served: True when models may be given other values, so that the schema version differs.
+    """
+
+    feature: str
+    field: str
+    before: Any
+    after: Any
+    served: bool
+
+    def __str__(self) -> str:
+        if not self.field:
+            return f"{self.feature}: {'added' if self.before is None else 'removed'}"
+        note = "" if self.served else " (schema version unchanged)"
+        return f"{self.feature}: {self.field} {self.before!s} -> {self.after!s}{note}"
+
+
+def diff(before: Catalog, after: Catalog) -> tuple[Change, ...]:
+    """Everything that differs between two catalogs, by feature and then by field."""
+    changes = []
+    for name in sorted({*before.features, *after.features}):
+        old, new = before.features.get(name), after.features.get(name)
+        if old is None or new is None:
+            changes.append(Change(name, "", old and old.dtype, new and new.dtype, served=True))
+            continue
+        for field in (*SERVED, "freshness_sla", "owner", "description"):
+            left, right = getattr(old, field), getattr(new, field)
+            if (left, type(left)) != (right, type(right)):
+                changes.append(Change(name, field, left, right, served=field in SERVED))
+    return tuple(changes)
