@@ -1,0 +1,86 @@
+"""When did it change? Exact segmentation of a series into stretches of constant mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mangaassist.stats.domain import FloatArray, at_least, finite, positive
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of constant mean.
+
+    Attributes:
+        start, end: ticks from ``start`` up to, not including, ``end``.
+        mean: its mean, in the series' unit.
+    """
+
+    start: int
+    end: int
+    mean: float
+
+
+def change_points(
+    values: ArrayLike, *, scale: float | None = None, penalty: float | None = None, shortest: int = 2
+) -> tuple[Segment, ...]:
+    """The segmentation with the least squared error plus a penalty per change.
+
+    Source: PELT, Killick, Fearnhead and Eckley (2012), JASA 107, 1590-1598: exact, and about linear in time
+    when changes come regularly.
+
+    Args:
+        values: shape (ticks,).
+        scale: standard deviation of the noise; None estimates it from first differences (median absolute
+            difference), which a few changes of mean do not disturb.
+        penalty: cost of a change in units of the noise variance; None takes 3 log n, which holds false
+            changes on independent data under about one in twenty series.
+        shortest: fewest ticks in a segment.
+
+    Raises:
+        InputError: for fewer than twice ``shortest`` ticks, missing values, or a series without variation.
+    """
+    x = finite("change_points.values", values, ndim=1)
+    n = at_least("change_points.ticks", len(x), 2 * at_least("shortest", shortest, 1))
+    noise = positive("change_points.scale", _noise(x) if scale is None else scale)
+    cost = positive("penalty", 3.0 * np.log(n) if penalty is None else penalty)
+    first = np.concatenate([[0.0], np.cumsum((x - x.mean()) / noise)])
+    second = np.concatenate([[0.0], np.cumsum(((x - x.mean()) / noise) ** 2)])
+    previous = _pelt(first, second, cost, shortest)
+    ends = [n]
+    while ends[-1] > 0:
+        ends.append(int(previous[ends[-1]]))
+    bounds = ends[::-1]
+    return tuple(Segment(start, end, float(x[start:end].mean())) for start, end in pairwise(bounds))
+
+
+def _pelt(first: FloatArray, second: FloatArray, cost: float, shortest: int) -> FloatArray:
+    """For every end the best start of its last segment, by dynamic programming over surviving candidates."""
+    n = len(first) - 1
+    best = np.full(n + 1, np.inf)
+    best[0] = -cost
+    previous = np.zeros(n + 1)
+    candidates = np.array([0])
+    for end in range(shortest, n + 1):
+        newest = end - shortest
+        if newest >= shortest:
+            candidates = np.append(candidates, newest)
+        length = end - candidates
+        error = second[end] - second[candidates] - (first[end] - first[candidates]) ** 2 / length
+        total = best[candidates] + error
+        choice = int(total.argmin())
+        best[end], previous[end] = total[choice] + cost, candidates[choice]
+        # A start that is already worse than the best end can never win again.
+        candidates = candidates[total <= best[end]]
+    return previous
+
+
+def _noise(x: FloatArray) -> float:
+    steps = np.abs(np.diff(x))
+    # Median of |N(0, 2 s^2)| is .6745 * sqrt(2) * s.
+    robust = float(np.median(steps)) / (0.6745 * np.sqrt(2.0))
+    return robust if robust > 0 else float(steps.std() / np.sqrt(2.0))
