@@ -15,7 +15,7 @@ CSS = asset("mangaassist.css").decode()
 
 def tokens(theme: str) -> dict[str, str]:
     """Colour tokens of a theme; dark overrides light."""
-    light, dark = CSS.split("@media (prefers-color-scheme: dark)")
+    light, dark = CSS.split("@media screen and (prefers-color-scheme: dark)")
     dark = dark.split("\n}\n")[0]
     found = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", light))
     if theme == "dark":

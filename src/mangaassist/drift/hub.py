@@ -119,7 +119,7 @@ def check(
         if kind in kinds
         for verdict in _detect(kind, reference, _recent(reference, windows, now, kind))
     ]
-    told = pl.concat([history.select(list(past.SCHEMA)), past.rows(verdicts, at=now, version=version)])
+    told = pl.concat([history, past.rows(verdicts, at=now, version=version)])
     found = past.standings(told, reference.policy, version=version, now=now)
     return DriftReport(reference.story, version, now, tuple(verdicts), past.by_kind(found))
 
