@@ -80,7 +80,7 @@ def test_the_catalog_of_the_package_loads() -> None:
         ("default: 0", "default: [0]", 10, ["a list"]),
         ("serving_lag: 1h", "serving_lag: 10m", 11, ["0s (online) or at least 1h (batch)"]),
         ("serving_lag: 1h", "serving_lag: soon", 11, ["a duration", "90m"]),
-        ("ttl: 7d", "ttl: 99999999999d", 12, ["below 10^9 days"]),
+        ("ttl: 7d", "ttl: 99999999999d", 12, ["at most 36500 days"]),
         ("ttl: 7d", "ttl: 1h", 12, ["more than the serving lag"]),
         ("        ttl: 7d\n", "", 7, ["ttl", "Add 'ttl:'"]),
         ("      score:", "      orders:", 15, ["each key once"]),

@@ -17,7 +17,8 @@ BATCH_LAG = timedelta(hours=1)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _DURATION = re.compile(r"(\d+)\s*(s|m|h|d)")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_LONGEST = timedelta(days=36_500)
 _TYPES: Mapping[str, type] = {"int": int, "float": float, "bool": bool, "string": str}
 _SCALARS = ("int", "float", "bool", "str")
 _RESERVED = ("event_ts", "ingested_at")
@@ -154,10 +155,10 @@ def _duration(node: yaml.Node, line: int, source: str, field: str) -> timedelta:
     if not match:
         step = "Write a number and s, m, h or d: 0s, 90m, 26h, 7d."
         raise _wrong((source, line), field, "a duration", repr(text), step)
-    try:
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
-    except OverflowError as error:
-        raise _wrong((source, line), field, "a duration below 10^9 days", text, "Shorten it.") from error
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if seconds > _LONGEST.total_seconds():
+        raise _wrong((source, line), field, f"at most {_LONGEST.days} days", text, "Shorten it.")
+    return timedelta(seconds=seconds)
 
 
 def _default(node: yaml.Node, line: int, source: str, dtype: str) -> Value:

@@ -1,0 +1,141 @@
+"""A feature that learns the label is caught; a feature that predicts it is not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+from tests.features.test_point_in_time import NAMES, table
+
+from mangaassist.core.verdict import Status, Verdict
+from mangaassist.features.catalog import Catalog
+from mangaassist.features.leaks import leak_verdicts, permutation_p
+from mangaassist.features.store import FeatureStore
+
+START = datetime(2026, 11, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+LABELS = ("order", "return", "other")
+
+
+def shop(
+    store: FeatureStore,
+    catalog: Catalog,
+    *,
+    users: int = 600,
+    leak: str = "",
+    seed: int = 1,
+    per_user: int = 1,
+) -> pl.DataFrame:
+    """Shoppers whose orders predict their label, and who are measured anew in half of all windows.
+
+    With ``leak``, that feature is written at the moment of the label with a value made from it.
+    """
+    generator = np.random.default_rng(1)
+    rows, examples = [], []
+    for n in range(users * per_user):
+        user, kind = f"u{n % users:04d}", int(generator.integers(3))
+        captured = START + timedelta(minutes=int(generator.integers(60 * 24 * 10)))
+        values = {
+            "orders": 10 * kind + int(generator.integers(3)),
+            "taste": "abc"[kind] if generator.random() < 0.8 else "d",
+            "score": kind / 3 + 0.01 * generator.random(),
+            "member": kind == 1,
+        }
+        rows.append((user, captured - 9 * HOUR, captured - 9 * HOUR, *(values[name] for name in NAMES)))
+        if generator.random() < 0.5:  # an update in the window that has nothing to do with the label
+            values |= {"orders": values["orders"] + 1, "score": values["score"] + 0.001}
+            rows.append((user, captured, captured, *(values[name] for name in NAMES)))
+        if leak:
+            values |= {"orders": {leak: 100 + kind}.get("orders", values["orders"])}
+            values |= {"taste": {leak: f"label-{kind}"}.get("taste", values["taste"])}
+            rows.append((user, captured, captured, *(values[name] for name in NAMES)))
+        examples.append((user, LABELS[kind], captured))
+    store.append(catalog, "shopper", table(*rows))
+    schema = {"user_id": pl.String, "label": pl.String, "captured_at": pl.Datetime("us", "UTC")}
+    return pl.DataFrame(examples, schema=schema, orient="row")
+
+
+def verdicts(
+    store: FeatureStore, catalog: Catalog, examples: pl.DataFrame, seed: int = 2
+) -> dict[str, Verdict]:
+    found = leak_verdicts(store, catalog, examples, NAMES, generator=np.random.default_rng(seed))
+    assert [one.name for one in found] == [f"features.leak.{name}" for name in NAMES]
+    return {one.name.rpartition(".")[2]: one for one in found}
+
+
+@pytest.mark.parametrize("leak", ["orders", "taste"])
+def test_a_planted_leak_is_caught_and_predictive_features_are_not(
+    store: FeatureStore, catalog: Catalog, leak: str
+) -> None:
+    """FEA-3: the feature that changes with the label is named, the others pass although they predict it."""
+    found = verdicts(store, catalog, shop(store, catalog, leak=leak))
+    assert {name for name, one in found.items() if one.status is Status.FAIL} == {leak}
+    assert found[leak].blocking is True
+    assert found[leak].n == 500
+    assert found[leak].value is not None
+    assert found[leak].value <= 0.001
+    assert "has seen the label" in found[leak].sentence
+
+
+def test_label_free_updates_pass(store: FeatureStore, catalog: Catalog) -> None:
+    """Changing in the window is allowed, and so is refreshing a stale value that predicts the label."""
+    found = verdicts(store, catalog, shop(store, catalog))
+    assert {one.status for one in found.values()} == {Status.PASS}
+    assert "never changes" in found["member"].sentence
+    assert "whatever the label" in found["orders"].sentence
+
+
+def test_one_example_per_entity_and_the_same_every_time(store: FeatureStore, catalog: Catalog) -> None:
+    """Rows of one shopper hang together; row order and repetition change nothing."""
+    examples = shop(store, catalog, users=40, per_user=5)
+    first = verdicts(store, catalog, examples)
+    assert first["orders"].n == 40
+    assert verdicts(store, catalog, examples[::-1]) == first
+
+
+def test_too_little_to_tell(store: FeatureStore, catalog: Catalog) -> None:
+    """Insufficient and not blocking, rather than a pass nobody earned."""
+    examples = shop(store, catalog, users=29)
+    few = verdicts(store, catalog, examples)["orders"]
+    assert (few.status, few.blocking, few.n) == (Status.INSUFFICIENT, False, 29)
+    single = shop(store, catalog, users=50).with_columns(label=pl.lit("one"))
+    assert verdicts(store, catalog, single)["orders"].status is Status.INSUFFICIENT
+    assert verdicts(store, catalog, examples.clear())["orders"].n == 0
+    assert leak_verdicts(store, catalog, examples, [], generator=np.random.default_rng(1)) == []
+
+
+def test_the_permutation_test_agrees_with_its_asymptotic_twins() -> None:
+    """Kruskal-Wallis and chi-square p-values of scipy, within the error of 20000 permutations."""
+    generator = np.random.default_rng(3)
+    labels = generator.integers(0, 3, 300)
+    values = generator.normal(size=300) + 0.15 * labels
+    ranks = stats.rankdata(values)
+    centred = (ranks - ranks.mean()).reshape(-1, 1)
+    p = permutation_p(centred, np.ones(1), labels, generator=generator, permutations=20_000, enough=20_000)
+    assert p == pytest.approx(stats.kruskal(*(values[labels == k] for k in range(3))).pvalue, abs=0.01)
+    codes = np.where(generator.random(300) < 0.2, labels, generator.integers(0, 4, 300))
+    indicator = np.eye(4)[codes]
+    weights = 300 / indicator.sum(axis=0)
+    p = permutation_p(indicator, weights, labels, generator=generator, permutations=20_000, enough=20_000)
+    cells = np.array([[np.sum((codes == c) & (labels == k)) for k in range(3)] for c in range(4)])
+    assert p == pytest.approx(stats.chi2_contingency(cells).pvalue, abs=0.01)
+
+
+def test_the_permutation_test_holds_its_level() -> None:
+    """On labels without any effect p <= 0.05 in at most 9% of 300 runs (once in 1500 by chance)."""
+    generator = np.random.default_rng(4)
+    small = [
+        permutation_p(
+            generator.integers(0, 2, (40, 1)).astype(float),
+            np.ones(1),
+            generator.integers(0, 3, 40),
+            generator=generator,
+            permutations=199,
+        )
+        <= 0.05
+        for _ in range(300)
+    ]
+    assert np.mean(small) <= 0.09
