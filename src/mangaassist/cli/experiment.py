@@ -14,6 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Experiments: from a hypothesis to 
 @app.command()
 def bounds(
     context: typer.Context,
+    *,
     at: Annotated[str, typer.Option(help="Looks as fractions, for example 4/14,7/14,11/14,1.")],
     spending: Annotated[str, typer.Option(help="obf, pocock or power:R.")] = "obf",
     convention: Annotated[

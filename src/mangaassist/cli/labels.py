@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,14 +29,30 @@ def import_labels(
     as_json: JsonOption = False,
 ) -> None:
     """Import a labelled file; importing the same file twice changes nothing."""
-    from mangaassist.cli import render
     from mangaassist.labels.importing import Columns
     from mangaassist.lifecycle.intake import import_file
 
     here = session(context, home, as_json)
     columns = Columns(text_column, label_column, language_column, group_column, time_column)
     imported = import_file(here.platform(), name, file, columns, source=source, role=role)
-    here.answer(imported, lambda: render.fields(f"Imported into {name}", imported))
+    here.answer(imported, lambda: typer.echo(summarise_import(imported)))
+
+
+def summarise_import(imported: Mapping[str, Any]) -> str:
+    """What came in, in a few lines."""
+    classes = list(imported["classes"].items())
+    shown = ", ".join(f"{name} ({n:,})" for name, n in classes[:5]) + (", ..." if len(classes) > 5 else "")
+    languages = ", ".join(f"{name} {n:,}" for name, n in imported["languages"].items())
+    verb = "Had already imported" if imported["repeated"] else "Imported"
+    lines = [
+        f"{verb} {imported['kept']:,} of {imported['rows']:,} rows of {imported['file']} into "
+        f"{imported['story']} as {imported['role']} labels by {imported['source']}.",
+        f"{len(classes)} classes: {shown}",
+        f"Languages: {languages}. Duplicates dropped: {imported['duplicates']:,}. "
+        f"Texts with conflicting labels: {imported['conflicts']:,}.",
+        *imported["notes"],
+    ]
+    return "\n".join(lines)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The `mangaassist` command: wires the sub-commands and turns every error into one sentence and an exit code."""
+"""The `mangaassist` command: the sub-commands, and every error as one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -28,10 +29,15 @@ models.register(app)
 system.register(app)
 
 
-def _version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"mangaassist {__version__}")
         raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+]
 
 
 @app.callback()
@@ -39,7 +45,7 @@ def root(
     context: typer.Context,
     home: HomeOption = None,
     as_json: JsonOption = False,
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+    version: VersionOption = False,  # noqa: ARG001 - its callback answers before this body runs
 ) -> None:
     """Options given here apply to every command."""
     context.obj = Session(home or DEFAULT_HOME, as_json)
@@ -52,23 +58,27 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code (0 done, 1 a gate said no, 2 bad input, 3 broken)."""
-    as_json = "--json" in arguments
     try:
         outcome = app(arguments, standalone_mode=False, prog_name="mangaassist")
-        return outcome if isinstance(outcome, int) else int(ExitCode.DONE)
-    except MangaAssistError as error:
-        return _explain(error, as_json)
-    except typer.TyperException as error:
-        return _misused(error, as_json)
-    except (typer.Abort, KeyboardInterrupt):
-        sys.stderr.write("Stopped; finished steps are kept and the next run goes on from them.\n")
-        return 130
-    except OSError as error:
-        if error.errno is None or error.filename is None:
+    except BaseException as error:
+        return _exit_code(error, as_json="--json" in arguments)
+    return outcome if isinstance(outcome, int) else int(ExitCode.DONE)
+
+
+def _exit_code(error: BaseException, *, as_json: bool) -> int:
+    """Say what went wrong; the one place where an exception becomes an exit code."""
+    match error:
+        case MangaAssistError():
+            return _explain(error, as_json)
+        case typer.TyperException():
+            return _misused(error, as_json)
+        case typer.Abort() | KeyboardInterrupt():
+            sys.stderr.write("Stopped; finished steps are kept and the next run goes on from them.\n")
+            return 130
+        case OSError(errno=int(), filename=str() | bytes()):
+            return _explain(unwritable(Path(os.fsdecode(error.filename)), error), as_json)
+        case _:
             return _broken(error)
-        return _explain(unwritable(Path(os.fsdecode(error.filename)), error), as_json)
-    except Exception as error:
-        return _broken(error)
 
 
 def _misused(error: typer.TyperException, as_json: bool) -> int:

@@ -34,16 +34,15 @@ def retrain(
 ) -> None:
     """Run the ten steps from labels to canary; finished steps are not run again."""
     from mangaassist.cli import render
-    from mangaassist.lifecycle.retrain import Waiver, retrain as run
+    from mangaassist.lifecycle.retrain import WaiverRequest
+    from mangaassist.lifecycle.retrain import retrain as run
 
     here = session(context, home, as_json)
-    waiver = Waiver.parse(waive, reason, actor)
+    waiver = WaiverRequest.parse(waive, reason, actor)
     result = run(here.platform(), name, seed=seed, from_step=from_step, waiver=waiver, on_event=here.note)
 
     def text() -> None:
-        rows = [(render.mark(step.status), step.name, step.seconds, step.detail) for step in result.steps]
-        render.table(f"Retrain {name}", ("", "step", "seconds", ""), rows)
-        render.verdicts(verdict for verdict in result.verdicts if not verdict.passed)
+        render.verdicts((verdict for verdict in result.verdicts if not verdict.passed), title="Worth reading")
         typer.echo(result.sentence)
 
     here.answer(result.as_dict(), text)
@@ -135,7 +134,9 @@ def rollback(
 
 def freeze(
     context: typer.Context,
-    state: Annotated[str | None, typer.Argument(metavar="[on|off]", help="Leave out to see the switches.")] = None,
+    state: Annotated[
+        str | None, typer.Argument(metavar="[on|off]", help="Leave out to see the switches.")
+    ] = None,
     story: Annotated[str | None, typer.Option(help="Freeze only this story's promotions.")] = None,
     technique: Annotated[str | None, typer.Option(help="With --story: only this technique.")] = None,
     reason: ReasonOption = "",
@@ -184,9 +185,7 @@ def list_versions(
     columns = ("version", "status", "accuracy", "label_version", "code_revision", "registered_at", "capped")
     here.answer(
         {"story": name, "versions": rows},
-        lambda: render.table(
-            f"Versions of {name}", columns, [[row[key] for key in columns] for row in rows]
-        ),
+        lambda: render.table(f"Versions of {name}", columns, [[row[key] for key in columns] for row in rows]),
     )
 
 

@@ -27,11 +27,16 @@ _MARKS = {
 }
 
 
+# A pipe has no width; a line broken at column 80 is one that grep does not find.
+_WIDE = 4_000
+
+
 def console() -> Console:
-    """A console on standard output; plain lines wherever it is not a terminal."""
+    """A console on standard output; where that is no terminal, lines as long as they need to be."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+    width = None if sys.stdout.isatty() else _WIDE
+    return Console(file=sys.stdout, highlight=False, width=width)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -1,0 +1,141 @@
+"""Ask one version: on a held-out set, or one text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from mangaassist.core.errors import InputError, nearest
+from mangaassist.core.language import detect_language
+from mangaassist.labels import versions as label_versions
+from mangaassist.lifecycle.choosing import choose_version, standing
+from mangaassist.lifecycle.files import read_frame, read_json
+from mangaassist.lifecycle.platform import Platform
+from mangaassist.promotion.versions import Version
+from mangaassist.training.formats import load as load_model
+
+if TYPE_CHECKING:
+    from mangaassist.evaluation.report import Ceiling
+    from mangaassist.labels.versions import Selection
+
+SETS = ("golden", "adversarial")
+_BEFORE_ABSTENTION = (
+    "Accuracy is of the most probable label over in-scope rows, before abstention; coverage says how many of "
+    "them would be answered."
+)
+
+
+def evaluate(platform: Platform, name: str, *, on: str, version: int | None) -> dict[str, Any]:
+    """Measure a version on the story's golden or adversarial set as it is now.
+
+    Floors are fitted on the rows the version was trained on. The result is printed, not recorded: gates have
+    their own evaluation.
+
+    Raises:
+        InputError: for another set, or one without rows.
+    """
+    if on not in SETS:
+        raise InputError("--on", expected=" or ".join(SETS), got=repr(on), next_step=nearest(on, SETS))
+    from mangaassist.evaluation.adversarial import attack
+    from mangaassist.evaluation.classification import confusion
+    from mangaassist.evaluation.classification import evaluate as measure
+    from mangaassist.evaluation.latency import measure_latency
+    from mangaassist.training.floors import fit_floors
+
+    chosen, module = choose_version(platform, name, version), platform.module(name)
+    story = module.STORY
+    files = platform.artifacts.files(chosen.artifact)
+    model = load_model(files)
+    rows = _rows(platform, name, on)
+    train = read_frame(platform.artifacts.read(chosen.documents["split"], "train.arrow"))
+    floors = fit_floors(
+        train["text"].to_list(), train["label"].to_list(), out_of_scope_label=story.out_of_scope_label
+    )
+    ceilings = _ceilings(platform, name, chosen, on)
+    seed = int(chosen.tags["seed"])
+    report = measure(story, model, rows, on=on, floors=floors, ceilings=ceilings, seed=seed)
+    if on == "golden":
+        report = replace(report, adversarial=attack(story, model, rows, seed=seed))
+    latency = measure_latency(model, rows["text"].to_list())
+    return {
+        "story": name,
+        "version": chosen.number,
+        "status": str(chosen.status),
+        "on": on,
+        "n": report.n,
+        "metrics": {key: metric.as_dict() for key, metric in report.metrics.items()},
+        "languages": {key: metric.as_dict() for key, metric in report.languages.items()},
+        "recalls": {key: metric.as_dict() for key, metric in report.recalls.items()},
+        "adversarial": report.adversarial.as_dict() if report.adversarial else None,
+        "most_confused": confusion(report.answers).as_dict()["most_confused"],
+        "latency": latency.as_dict(),
+        "notes": [_BEFORE_ABSTENTION, *_notes(report.metrics["accuracy"].ceiling_method)],
+    }
+
+
+def _notes(ceiling_method: str) -> list[str]:
+    return [f"Ceiling: {ceiling_method}."] if ceiling_method else ["Ceiling: unknown, no vote was repeated."]
+
+
+def select_now(platform: Platform, name: str) -> Selection:
+    """The labelled rows of a story as its tables hold them now, under its policy; nothing is pinned."""
+    story, store = platform.story(name), platform.labels
+    return label_versions.select(
+        store.examples(story), store.labels(story), story.labels, story.window, at=platform.clock.now()
+    )
+
+
+def _rows(platform: Platform, name: str, on: str) -> pl.DataFrame:
+    module = platform.module(name)
+    rows = select_now(platform, name).rows.filter(pl.col("role") == on)
+    if rows.is_empty():
+        raise InputError(
+            f"{on} set of '{name}'",
+            expected="at least one example",
+            got="none",
+            next_step=f"Run 'mangaassist labels import {name} FILE --role {on} ...' first.",
+        )
+    if module.STORY.features:
+        from mangaassist.lifecycle.features import with_features
+
+        rows = with_features(platform, module.STORY, rows)
+    return module.load(rows)
+
+
+def _ceilings(platform: Platform, name: str, version: Version, on: str) -> dict[str, Ceiling]:
+    """Label-noise ceilings: from repeated votes where there are any, else the fit's own estimate."""
+    from mangaassist.lifecycle.ceilings import measured_ceilings, with_estimate
+
+    story, store = platform.story(name), platform.labels
+    measured = measured_ceilings(store.examples(story), store.labels(story), story.labels, role=on)
+    facts = read_json(platform.artifacts.read(version.artifact, "manifest.json"))["facts"]
+    return with_estimate(measured, facts)
+
+
+def predict(platform: Platform, name: str, text: str, *, version: int | None) -> dict[str, Any]:
+    """Answer one text as serving would, without writing to the prediction log.
+
+    Raises:
+        InputError: for an empty text. IntegrityError: the artifact is damaged.
+    """
+    if not text.strip():
+        raise InputError("TEXT", expected="something to read", got="nothing", next_step="Pass an utterance.")
+    chosen = choose_version(platform, name, version)
+    model = platform.models.model(name, chosen.number)
+    began = perf_counter()
+    answer = model.predict([text])[0]
+    return {
+        "story": name,
+        "label": answer.label,
+        "confidence": answer.confidence,
+        "abstains": answer.abstains,
+        "probabilities": dict(answer.probabilities),
+        "language": str(detect_language(text)),
+        "version": chosen.number,
+        "status": str(chosen.status),
+        "served_by": standing(chosen),
+        "latency_ms": (perf_counter() - began) * 1000.0,
+    }

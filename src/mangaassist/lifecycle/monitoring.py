@@ -1,0 +1,191 @@
+"""Drift of a champion: its reference, the five-minute windows of its traffic, and what to do about it.
+
+The reference of a version is fitted when it becomes champion, on what it itself saw and answered in shadow
+and canary. A later difference then means that the world moved, not that training rows differ from traffic
+(docs/decisions/0004).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import polars as pl
+
+from mangaassist.core.errors import GateRefused
+from mangaassist.core.identity import digest_bytes
+from mangaassist.core.story import Story
+from mangaassist.drift import history as past
+from mangaassist.drift import hub
+from mangaassist.drift.hub import DriftReport
+from mangaassist.drift.reference import Reference, fit_reference
+from mangaassist.drift.windows import Window, outcome_windows, request_windows
+from mangaassist.labels.consensus import consensus
+from mangaassist.lifecycle.platform import Platform
+from mangaassist.lifecycle.rollout import read_predictions
+from mangaassist.retraining.schedule import Proposed, RetrainProposal, propose
+
+REFERENCE = "drift.reference"
+PROPOSED = "retraining.proposed"
+_OWN_ARMS = ("champion", "holdout", "canary", "shadow")
+
+
+def subject(story: str) -> str:
+    """The ledger subject of a story's monitoring."""
+    return f"monitoring/{story}"
+
+
+def own_rows(predictions: pl.DataFrame, version: int) -> pl.DataFrame:
+    """Rows of the log that ``version`` itself answered without an error."""
+    return predictions.filter(
+        (pl.col("version") == version) & (pl.col("answered_by") == version) & pl.col("error").is_null()
+    )
+
+
+def truths(platform: Platform, story: Story) -> pl.DataFrame:
+    """Settled labels by the digest of their text: input_digest, truth, known_at (when the last vote came)."""
+    examples, labels = platform.labels.examples(story), platform.labels.labels(story)
+    if examples.is_empty() or labels.is_empty():
+        return pl.DataFrame(
+            schema={"input_digest": pl.String(), "truth": pl.String(), "known_at": pl.Datetime("us", "UTC")}
+        )
+    settled = consensus(examples, labels, story.labels).filter(pl.col("role") == "train")
+    known = labels.group_by("example_id").agg(known_at=pl.col("labeled_at").max())
+    found = settled.join(known, on="example_id")
+    digests = [digest_bytes(text.encode("utf-8", "surrogatepass")) for text in found["text"]]
+    return found.select(
+        input_digest=pl.Series(digests, dtype=pl.String), truth="label", known_at="known_at"
+    ).unique("input_digest")
+
+
+def fit_champion(platform: Platform, name: str, predictions: pl.DataFrame) -> Reference | None:
+    """Freeze the champion's reference on its own traffic so far and write it to the ledger, once.
+
+    Returns:
+        The reference; None when the champion has not answered anything yet.
+    """
+    story, champion = platform.story(name), platform.registry.deployment(name).champion
+    if champion is None:
+        return None
+    known = stored_reference(platform, name, champion)
+    rows = own_rows(predictions, champion)
+    if known is not None or rows.is_empty():
+        return known
+    labelled = rows.join(truths(platform, story).drop("known_at"), on="input_digest", how="left")
+    reference = fit_reference(story, labelled, at=platform.clock.now())
+    digest = platform.artifacts.put(reference.to_bytes(), durable=True)
+    platform.ledger.append(
+        kind=REFERENCE,
+        subject=subject(name),
+        body={"version": champion, "digest": digest, "rows": rows.height},
+        actor="monitoring",
+        at=platform.clock.now(),
+    )
+    return reference
+
+
+def stored_reference(platform: Platform, name: str, version: int) -> Reference | None:
+    """The reference frozen for a version; None before it became champion."""
+    for entry in platform.ledger.entries(subject=subject(name), kind=REFERENCE):
+        if entry.body["version"] == version:
+            return Reference.from_bytes(platform.artifacts.get(entry.body["digest"]))
+    return None
+
+
+@dataclass(slots=True)
+class Monitor:
+    """The windows of one champion, grown as rows arrive; every look is the hub's pure check.
+
+    Attributes:
+        version, reference: who is watched against what.
+        requests, outcomes: five-minute windows, oldest first.
+        history: earlier findings, from the drift table and this process.
+    """
+
+    platform: Platform
+    story: Story
+    version: int
+    reference: Reference
+    history: pl.DataFrame
+    requests: list[Window] = field(default_factory=list)
+    outcomes: list[Window] = field(default_factory=list)
+    unrecorded: list[DriftReport] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, platform: Platform, name: str, predictions: pl.DataFrame) -> Monitor:
+        """The monitor of the present champion.
+
+        Raises:
+            GateRefused: there is no champion, or it has not answered anything yet.
+        """
+        champion = platform.registry.deployment(name).champion
+        reference = fit_champion(platform, name, predictions)
+        if champion is None or reference is None:
+            raise GateRefused(
+                f"drift of '{name}'",
+                expected="a champion that has answered requests",
+                got="no champion" if champion is None else "an empty prediction log",
+                next_step="Drift is watched from the first promoted version on.",
+            )
+        history = hub.read_history(platform.tables, name)
+        return cls(platform, platform.story(name), champion, reference, history)
+
+    def observe(self, predictions: pl.DataFrame) -> None:
+        """Count new rows of the log into windows; rows of other versions are left out."""
+        rows = own_rows(predictions, self.version).filter(pl.col("at") >= self.reference.fitted_at)
+        if rows.height:
+            self.requests.extend(request_windows(self.reference, rows.sort("at")))
+
+    def learn(self, predictions: pl.DataFrame, known: pl.DataFrame) -> None:
+        """Count labels that have become known for rows of the log since the reference was frozen."""
+        rows = own_rows(predictions, self.version).filter(pl.col("at") >= self.reference.fitted_at)
+        labelled = rows.select("input_digest", "label").join(known, on="input_digest")
+        if labelled.height:
+            self.outcomes = outcome_windows(self.reference, labelled.sort("known_at"))
+
+    def look(self, now: datetime) -> DriftReport:
+        """One check of the kinds whose cadence is due."""
+        kinds = hub.due(self.history, version=self.version, now=now)
+        windows: Sequence[Window] = sorted((*self.requests, *self.outcomes), key=lambda one: one.start)
+        report = hub.check(self.reference, windows, self.history, version=self.version, now=now, kinds=kinds)
+        self.history = pl.concat([self.history.select(list(past.SCHEMA)), hub.report_rows(report)])
+        self.unrecorded.append(report)
+        return report
+
+    def record(self) -> None:
+        """Write the findings since the last record into the drift table in one commit."""
+        hub.record(self.platform.tables, self.unrecorded)
+        self.unrecorded.clear()
+
+
+def check(platform: Platform, name: str) -> DriftReport:
+    """One look at everything logged so far, recorded, with the proposal that follows from it."""
+    predictions = read_predictions(platform, name)
+    monitor = Monitor.open(platform, name, predictions)
+    monitor.observe(predictions)
+    monitor.learn(predictions, truths(platform, monitor.story))
+    report = monitor.look(platform.clock.now())
+    monitor.record()
+    next_step(platform, name, report)
+    return report
+
+
+def next_step(platform: Platform, name: str, report: DriftReport | None) -> RetrainProposal:
+    """What the schedule and the drift hub propose; a new proposal is written to the ledger once."""
+    story, now = platform.story(name), platform.clock.now()
+    entries = platform.ledger.entries(subject=subject(name), kind=PROPOSED)
+    versions = platform.registry.versions(name)
+    proposal = propose(
+        story,
+        last_retrain_at=versions[-1].registered_at if versions else None,
+        now=now,
+        drift=report,
+        frozen=platform.switches.permissions(name).frozen,
+        recorded=[entry.body["key"] for entry in entries],
+    )
+    if proposal.action is not Proposed.NOTHING:
+        platform.ledger.append(
+            kind=PROPOSED, subject=subject(name), body=proposal.as_dict(), actor="retraining", at=now
+        )
+    return proposal

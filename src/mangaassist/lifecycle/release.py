@@ -1,0 +1,258 @@
+"""Steps 8 to 10: registration, shadow, canary. They write to the ledger and are safe to repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from mangaassist.core.errors import GateRefused
+from mangaassist.core.identity import canonical_json, digest
+from mangaassist.core.verdict import Action, Decision, Verdict, decide
+from mangaassist.evaluation.adversarial import attack
+from mangaassist.evaluation.gate import offline_gate
+from mangaassist.evaluation.report import EvaluationReport
+from mangaassist.evaluation.slices import slice_matrix
+from mangaassist.labels.waivers import cap
+from mangaassist.lifecycle.files import VERDICTS, VerdictsRefused, read_frame, read_json, read_verdicts
+from mangaassist.lifecycle.job import Job
+from mangaassist.lifecycle.steps import (
+    BIAS,
+    EVALUATION,
+    FEATURES,
+    SLICES,
+    SPLIT,
+    TRAINING,
+    VALIDATION,
+    Files,
+    judge,
+)
+from mangaassist.promotion.versions import SHADOW as SHADOW_STAGE
+from mangaassist.promotion.versions import Version, VersionStatus
+from mangaassist.training.formats import load as load_model
+from mangaassist.training.pipeline import Step, StepInputs, Waiting
+
+REGISTRATION, SHADOW, CANARY = "registration", "shadow", "canary"
+ACTOR = "retrain"
+
+
+class Traffic(Protocol):
+    """Where a rollout's evidence comes from while a run waits for it; a serving fleet, or a simulation."""
+
+    def until_settled(self, story: str, number: int, stage: str) -> None:
+        """Play traffic, look after look, until the version has left ``stage`` ("shadow" or "canary")."""
+
+
+def release_steps(job: Job, traffic: Traffic | None) -> list[Step]:
+    """The last three steps. Without ``traffic`` shadow waits for whoever serves this home."""
+    offline = (VALIDATION, FEATURES, SPLIT, TRAINING, EVALUATION, SLICES, BIAS)
+    return [
+        Step(
+            REGISTRATION,
+            lambda inputs: register(job, inputs),
+            offline,
+            {"config": job.config(), "champion": job.champion},
+            job.code("mangaassist.evaluation", "mangaassist.lifecycle.release"),
+            remembered=False,
+        ),
+        Step(SHADOW, lambda inputs: shadow(job, inputs, traffic), (REGISTRATION,), remembered=False),
+        Step(CANARY, lambda inputs: canary(job, inputs, traffic), (REGISTRATION, SHADOW), remembered=False),
+    ]
+
+
+def register(job: Job, inputs: StepInputs) -> Files:
+    """Step 8: the offline gate, and the version with everything that explains it (TRN-6).
+
+    Raises:
+        VerdictsRefused: the gate said no; the version is in the registry as failed_promotion.
+    """
+    run_id = _run_id(job, inputs)
+    known = [one for one in job.platform.registry.versions(job.story.name) if one.run_id == run_id]
+    version = known[0] if known else _enter(job, inputs, run_id)
+    if version.gate.action is not Action.PROMOTE:
+        raise VerdictsRefused(
+            f"offline gate of {version.name}",
+            version.gate.verdicts,
+            next_step=f"It is kept as failed_promotion; see 'mangaassist explain {job.story.name} "
+            f"{version.number}'.",
+        )
+    return {"version.json": canonical_json({"version": version.number, "artifact": version.artifact})}
+
+
+def _enter(job: Job, inputs: StepInputs, run_id: str) -> Version:
+    """Judge the candidate and register it, whatever the judgement."""
+    report = full_report(inputs)
+    return job.platform.registry.register(
+        job.story.name,
+        artifact=inputs.outputs[TRAINING],
+        tags=job.tags.as_dict(),
+        metrics=headline(report),
+        gate=_gate(job, inputs, report),
+        run_id=run_id,
+        actor=ACTOR,
+        at=job.platform.clock.now(),
+        documents=_documents(job, inputs),
+        policy=job.story.digest,
+        capped=cap(job.waivers),
+        waivers=[
+            {"name": waiver.rule, "actor": waiver.actor, "reason": waiver.reason} for waiver in job.waivers
+        ],
+    )
+
+
+def _gate(job: Job, inputs: StepInputs, report: EvaluationReport) -> Decision:
+    """The offline decision. There is nothing to wait for offline, so a hold is a refusal."""
+    verdicts = [*_step_verdicts(inputs), *offline_gate(job.story, report, _champion_report(job, inputs))]
+    name = f"{job.story.name}/candidate"
+    gate = decide(name, verdicts, actor=ACTOR, at=job.platform.clock.now(), policy=job.story.digest)
+    return gate if gate.action is Action.PROMOTE else replace(gate, action=Action.REFUSE)
+
+
+def full_report(inputs: StepInputs) -> EvaluationReport:
+    """The evaluation with its slices, attacks, latency and bias audit put together."""
+    body = read_json(inputs.read(EVALUATION, "report.json"))
+    body |= {
+        "adversarial": read_json(inputs.read(EVALUATION, "adversarial.json")),
+        "latency": read_json(inputs.read(EVALUATION, "latency.json")),
+        "slices": read_json(inputs.read(SLICES, "slices.json")),
+        "bias": read_json(inputs.read(BIAS, "bias.json")),
+    }
+    return EvaluationReport.from_dict(body)
+
+
+def _champion_report(job: Job, inputs: StepInputs) -> EvaluationReport | None:
+    """The champion on the very rows the candidate was judged by, not on those of its own day."""
+    if job.champion is None:
+        return None
+    champion = job.platform.registry.get(job.story.name, job.champion)
+    files = job.platform.artifacts.files(champion.artifact)
+    rows = read_frame(inputs.read(SPLIT, "test.arrow"))
+    model = load_model(files)
+    report = judge(
+        job,
+        model,
+        rows,
+        on=read_json(inputs.read(SPLIT, "split.json"))["judged_on"],
+        train=read_frame(inputs.read(SPLIT, "train.arrow")),
+        ceilings={},
+        facts={},
+    )
+    curated = read_frame(inputs.read(SPLIT, "adversarial.arrow"))
+    return replace(
+        report,
+        adversarial=attack(job.story, model, rows, curated=curated, seed=job.seed),
+        slices=slice_matrix(report.answers, job.story.slices),
+    )
+
+
+def _step_verdicts(inputs: StepInputs) -> list[Verdict]:
+    """The verdicts of the steps before, in their order."""
+    return [
+        verdict
+        for step in (VALIDATION, FEATURES, SPLIT, BIAS)
+        for verdict in read_verdicts(inputs.read(step, VERDICTS))
+    ]
+
+
+def headline(report: EvaluationReport) -> dict[str, Any]:
+    """The few numbers a registry row shows; accuracy whole, so that nobody quotes it bare."""
+    accuracy = report.metrics["accuracy"]
+    return {
+        "on": report.on,
+        "accuracy": accuracy.as_dict(),
+        "macro_f1": report.metrics["macro_f1"].value,
+        "languages": {name: metric.as_dict() for name, metric in report.languages.items()},
+        "p95_ms": report.latency.p95_ms if report.latency else None,
+    }
+
+
+def _run_id(job: Job, inputs: StepInputs) -> str:
+    """What makes two registrations the same: the model, the rows it was judged by, and the specification.
+
+    Measured latency is no part of it, so a run that was killed registers the version it would have.
+    """
+    outputs = {step: inputs.outputs[step] for step in (VALIDATION, FEATURES, SPLIT, TRAINING)}
+    return digest([outputs, job.story.digest, job.label_version.number])[:16]
+
+
+def _documents(job: Job, inputs: StepInputs) -> dict[str, str]:
+    """Required artifacts of a release, each by its digest."""
+    names = {
+        "dataset": VALIDATION,
+        "features": FEATURES,
+        "split": SPLIT,
+        "evaluation": EVALUATION,
+        "slices": SLICES,
+        "bias": BIAS,
+    }
+    config = job.platform.artifacts.put_files({"config.json": canonical_json(job.config())}, durable=True)
+    return {**{name: inputs.outputs[step] for name, step in names.items()}, "training_config": config}
+
+
+def registered(job: Job, inputs: StepInputs) -> Version:
+    """The version step 8 registered."""
+    number = read_json(inputs.read(REGISTRATION, "version.json"))["version"]
+    return job.platform.registry.get(job.story.name, number)
+
+
+def shadow(job: Job, inputs: StepInputs, traffic: Traffic | None) -> Files | Waiting:
+    """Step 9: let the version answer unseen until the evidence settles it."""
+    version = registered(job, inputs)
+    name, number = job.story.name, version.number
+    if version.status is VersionStatus.REGISTERED:
+        _withdraw_unseen(job, number)
+        job.platform.registry.start_shadow(name, number, actor=ACTOR, at=job.platform.clock.now())
+    if traffic is not None and version.capped is None:
+        traffic.until_settled(name, number, SHADOW)
+    return _settled(job, number, SHADOW, (VersionStatus.REGISTERED, VersionStatus.SHADOW))
+
+
+def canary(job: Job, inputs: StepInputs, traffic: Traffic | None) -> Files | Waiting:
+    """Step 10: 1, 5 and 25 per cent of users against a hold-out, then everybody."""
+    number = registered(job, inputs).number
+    if traffic is not None:
+        traffic.until_settled(job.story.name, number, CANARY)
+    return _settled(job, number, CANARY, (VersionStatus.CANARY,))
+
+
+def _withdraw_unseen(job: Job, number: int) -> None:
+    """A newer candidate takes the place of one that is still in shadow and that no user has met."""
+    deployment = job.platform.registry.deployment(job.story.name)
+    if deployment.challenger in (None, number) or deployment.stage != SHADOW_STAGE:
+        return
+    decision = Decision(
+        Action.ROLL_BACK,
+        f"{job.story.name}/{deployment.challenger}",
+        f"Superseded in shadow by version {number}.",
+        ACTOR,
+        job.platform.clock.now(),
+    )
+    job.platform.registry.fail(
+        job.story.name, deployment.challenger or 0, decision=decision, epoch=deployment.epoch
+    )
+
+
+def _settled(job: Job, number: int, stage: str, running: tuple[VersionStatus, ...]) -> Files | Waiting:
+    version = job.platform.registry.get(job.story.name, number)
+    if version.status is VersionStatus.FAILED_PROMOTION:
+        raise GateRefused(
+            f"{stage} of {version.name}",
+            expected="evidence that it does no harm",
+            got=_why_failed(job, number),
+            next_step=f"The champion answers as before; see 'mangaassist explain {job.story.name} {number}'.",
+        )
+    if version.status in running:
+        capped = f" It is capped at {version.capped} by a waiver." if version.capped else ""
+        return Waiting(
+            f"{version.name} is in {stage} and needs traffic: serve this home, and 'mangaassist promote "
+            f"{job.story.name}' judges what was logged.{capped}"
+        )
+    return {"stage.json": canonical_json({"version": number, "status": str(version.status)})}
+
+
+def _why_failed(job: Job, number: int) -> str:
+    entries = job.platform.ledger.entries(subject=f"registry/{job.story.name}", kind="registry.failed")
+    reasons: list[Mapping[str, Any]] = [
+        entry.body["decision"] for entry in entries if entry.body["version"] == number
+    ]
+    return str(reasons[-1]["reason"]) if reasons else "a failed promotion"

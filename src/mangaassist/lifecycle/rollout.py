@@ -1,0 +1,102 @@
+"""Looks at running rollouts: evidence from the prediction log to the controller, and a person's way back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from mangaassist.core.errors import GateRefused
+from mangaassist.core.verdict import Decision
+from mangaassist.lifecycle.platform import Platform
+from mangaassist.promotion.accumulator import EvidenceAccumulator, rebuild
+from mangaassist.promotion.controller import Controller
+from mangaassist.promotion.evidence import StageEvidence
+from mangaassist.serving.live import Readers
+from mangaassist.serving.prediction_log import (
+    OUTCOME_SCHEMA,
+    PREDICTION_SCHEMA,
+    PredictionLog,
+    outcomes_table,
+    predictions_table,
+)
+
+
+def read_predictions(platform: Platform, name: str) -> pl.DataFrame:
+    """Every row of a story's prediction log; empty before the first request."""
+    return _read(platform, predictions_table(name), PREDICTION_SCHEMA)
+
+
+def read_outcomes(platform: Platform, name: str) -> pl.DataFrame:
+    """Every outcome known for a story; empty before the first."""
+    return _read(platform, outcomes_table(name), OUTCOME_SCHEMA)
+
+
+def collect(platform: Platform, name: str) -> EvidenceAccumulator:
+    """The evidence of the running rollout, counted afresh from the durable log.
+
+    Raises:
+        GateRefused: no challenger is in shadow or canary.
+    """
+    story = platform.story(name)
+    deployment = platform.registry.deployment(name)
+    if deployment.challenger is None:
+        raise GateRefused(
+            f"rollout of '{name}'",
+            expected="a version in shadow or canary",
+            got="none",
+            next_step=f"Run 'mangaassist retrain {name}' to make a candidate.",
+        )
+    log = PredictionLog.open(platform.home, name)
+    try:
+        log.drain(platform.tables)
+    finally:
+        log.close()
+    return rebuild(
+        deployment,
+        read_predictions(platform, name),
+        read_outcomes(platform, name),
+        now=platform.clock.now(),
+        safety_labels=story.safety_critical,
+    )
+
+
+def controller(platform: Platform) -> Controller:
+    """A controller that waits for every reader of this home before a rollback counts as done."""
+    return Controller(platform.registry, readers=(Readers(platform.home),))
+
+
+def judge_now(platform: Platform, name: str) -> Decision:
+    """One look at the running stage on everything logged so far; what follows is applied.
+
+    Raises:
+        GateRefused: nothing is running, or a kill switch denies it. Conflict: somebody else moved it first.
+    """
+    now = platform.clock.now()
+    evidence: StageEvidence = collect(platform, name).evidence(now)
+    return controller(platform).step(platform.story(name), evidence, now)
+
+
+def roll_back(platform: Platform, name: str, *, actor: str, reason: str) -> dict[str, Any]:
+    """Withdraw the challenger if one is running, else restore the previous champion, and time it (PRO-4)."""
+    done = controller(platform).rollback(
+        platform.story(name), actor=actor, reason=reason, at=platform.clock.now()
+    )
+    champion = done.deployment.champion
+    now = f"version {champion} answers" if champion else "no version answers"
+    return {
+        "story": name,
+        "version": done.version,
+        "champion": champion,
+        "seconds": done.seconds,
+        "readers": done.readers,
+        "verdict": done.verdict.as_dict(),
+        "sentence": f"Version {done.version} was taken back in {done.seconds:.3f} s; now {now}.",
+    }
+
+
+def _read(platform: Platform, table: str, schema: Any) -> pl.DataFrame:
+    if platform.tables.exists(table):
+        return platform.tables.read(table)
+    empty: pl.DataFrame = pl.from_arrow(schema.empty_table())  # type: ignore[assignment]  # a table gives a frame
+    return empty
