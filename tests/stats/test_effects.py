@@ -56,9 +56,29 @@ def test_welch_and_relative_lift_match_gbstats() -> None:
     absolute = fixed(compare(treatment, control, MEAN))
     assert (absolute.estimate.low, absolute.estimate.high) == pytest.approx((0.04538, 0.53462), abs=PRINTED)
     assert absolute.p_value == pytest.approx(0.02016, abs=PRINTED)
-    relative = fixed(compare(treatment, control, MEAN, relative=True))
+    relative = fixed(compare(treatment, control, MEAN, relative=True, reading="delta"))
     assert (relative.estimate.low, relative.estimate.high) == pytest.approx((-0.03526, 1.44989), abs=4e-5)
     assert relative.p_value == pytest.approx(0.06191, abs=PRINTED)
+
+
+def test_fieller_never_disagrees_with_the_absolute_reading() -> None:
+    """The same arms: the delta method calls a lift with p = .020 insignificant (.062), Fieller does not."""
+    control, treatment = of_sums(3407, 1396.87, 52377.9767), of_sums(3461, 2422.7, 134698.29)
+    absolute, relative = (compare(treatment, control, MEAN, relative=r) for r in (False, True))
+    assert fixed(relative).p_value == pytest.approx(fixed(absolute).p_value, abs=1e-12)
+    assert fixed(relative).estimate.low > 0
+    edge = fixed(relative).estimate.low
+    assert fixed(relative, null=edge).p_value == pytest.approx(0.05, abs=1e-9)
+    assert z_value(relative) == pytest.approx(z_value(absolute))
+
+
+def test_fieller_and_delta_meet_when_control_is_precise_and_part_when_it_is_not() -> None:
+    rng = np.random.default_rng(6)
+    t, c = of_rows(rng.normal(11, 2, 20_000)), of_rows(rng.normal(10, 2, 20_000))
+    sharp = [fixed(compare(t, c, MEAN, relative=True, reading=r)).estimate for r in ("fieller", "delta")]
+    assert sharp[0].low == pytest.approx(sharp[1].low, rel=1e-3)
+    vague = compare(of_rows(rng.normal(1, 5, 30)), of_rows(rng.normal(0.1, 5, 30)), MEAN, relative=True)
+    assert np.isinf(fixed(vague).estimate.high)
 
 
 @given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 2**32 - 1))
@@ -202,7 +222,7 @@ def rejections(metric: Metric, runs: int, seed: int, *, relative: bool) -> dict[
 
 @pytest.mark.parametrize("name", METRICS)
 def test_error_rates_of_every_cell(name: str) -> None:
-    """{mean, proportion, ratio} x {raw, CUPED} x {fixed, group-sequential, always-valid}, 4 looks, no effect."""
+    """{mean, proportion, ratio} x {raw, CUPED} x the three readings, 4 looks, no effect."""
     found = rejections(METRICS[name], 1200, 11, relative=False)
     assert found["fixed"] == pytest.approx(0.05, abs=0.022)
     assert found["group-sequential"] == pytest.approx(0.05, abs=0.022)

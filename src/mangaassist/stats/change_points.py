@@ -64,18 +64,20 @@ def _pelt(first: FloatArray, second: FloatArray, cost: float, shortest: int) -> 
     best = np.full(n + 1, np.inf)
     best[0] = -cost
     previous = np.zeros(n + 1)
-    candidates = np.array([0])
+    candidates, expires = np.array([0]), np.array([n + 1])
     for end in range(shortest, n + 1):
         newest = end - shortest
         if newest >= shortest:
-            candidates = np.append(candidates, newest)
+            candidates, expires = np.append(candidates, newest), np.append(expires, n + 1)
         length = end - candidates
         error = second[end] - second[candidates] - (first[end] - first[candidates]) ** 2 / length
         total = best[candidates] + error
         choice = int(total.argmin())
         best[end], previous[end] = total[choice] + cost, candidates[choice]
-        # A start that is already worse than the best end can never win again.
-        candidates = candidates[total <= best[end]]
+        # A start already worse than this end can never win again, once a segment may begin here.
+        expires = np.where(total > best[end], np.minimum(expires, end + shortest), expires)
+        alive = expires > end + 1
+        candidates, expires = candidates[alive], expires[alive]
     return previous
 
 

@@ -7,6 +7,7 @@ one shared budget of false alarms.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +16,7 @@ from scipy import special
 from mangaassist.core.errors import InputError
 from mangaassist.stats.domain import FloatArray, IntArray, at_least, finite, positive
 
-_NODES = 200
+_NODES = 120
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,13 +53,16 @@ def cusum(standardised: ArrayLike, *, k: float = 0.5, h: float = 5.0, start: Cus
     high = np.zeros(series) if start is None else start.high.copy()
     low = np.zeros(series) if start is None else start.low.copy()
     alarm, rising = np.full(series, -1, dtype=np.int64), np.zeros(series, dtype=bool)
-    for tick, row in enumerate(z):
-        known = ~np.isnan(row)
-        high = np.where(known, np.maximum(0.0, high + np.where(known, row, 0.0) - slack), high)
-        low = np.where(known, np.maximum(0.0, low - np.where(known, row, 0.0) - slack), low)
+    missing = np.isnan(z)
+    # A missing tick adds nothing and takes nothing: no step, no slack.
+    step, toll = np.where(missing, 0.0, z), np.where(missing, 0.0, slack)
+    for tick in range(len(z)):
+        high = np.maximum(0.0, high + step[tick] - toll[tick])
+        low = np.maximum(0.0, low - step[tick] - toll[tick])
         fired = (alarm < 0) & (np.maximum(high, low) > limit)
-        alarm[fired] = tick
-        rising |= fired & (high > low)
+        if fired.any():
+            alarm[fired] = tick
+            rising |= fired & (high > low)
     return Cusum(high, low, alarm, rising)
 
 
@@ -74,7 +78,7 @@ def run_length(h: float, *, k: float = 0.5, shift: float = 0.0, sides: int = 2) 
 
 def _one_sided(h: float, k: float, shift: float) -> float:
     """L(u) = 1 + L(0) Phi(k - shift - u) + integral of L(x) phi(x - u + k - shift) over (0, h), at u = 0."""
-    points, weights = np.polynomial.legendre.leggauss(_NODES)
+    points, weights = _nodes()
     x = 0.5 * h * (points + 1.0)
     w = 0.5 * h * weights
     at = np.concatenate([[0.0], x])
@@ -84,6 +88,12 @@ def _one_sided(h: float, k: float, shift: float) -> float:
     system[:, 0] -= special.ndtr(drift - at)
     system[:, 1:] -= kernel
     return float(np.linalg.solve(system, np.ones(len(at)))[0])
+
+
+@lru_cache(maxsize=1)
+def _nodes() -> tuple[FloatArray, FloatArray]:
+    points, weights = np.polynomial.legendre.leggauss(_NODES)
+    return np.asarray(points, dtype=np.float64), np.asarray(weights, dtype=np.float64)
 
 
 def threshold_for(run: float, *, k: float = 0.5, sides: int = 2) -> float:

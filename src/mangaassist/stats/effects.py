@@ -10,6 +10,7 @@ reading of it needs to know nothing of where it came from.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import special
@@ -17,6 +18,8 @@ from scipy import special
 from mangaassist.core.errors import InputError
 from mangaassist.stats.domain import FloatArray, at_least
 from mangaassist.stats.moments import Moments, merge
+
+Reading = Literal["fieller", "delta"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class Effect:
         n: units in both arms together.
         treatment, control: the (adjusted) value in each arm.
         relative: whether ``value`` is a share of control.
+        arm_variances: of the treatment and the control value, when a relative effect is to be read by
+            Fieller's theorem; None where ``value`` and ``standard_error`` say everything.
         variance_reduction: share of the raw variance that the covariates removed, 0 without any.
     """
 
@@ -70,6 +75,7 @@ class Effect:
     treatment: float
     control: float
     relative: bool = False
+    arm_variances: tuple[float, float] | None = None
     variance_reduction: float = 0.0
 
     @property
@@ -96,12 +102,23 @@ class Arm:
     parameters: int = 0
 
 
-def compare(treatment: Moments, control: Moments, metric: Metric, *, relative: bool = False) -> Effect:
+def compare(
+    treatment: Moments,
+    control: Moments,
+    metric: Metric,
+    *,
+    relative: bool = False,
+    reading: Reading = "fieller",
+) -> Effect:
     """The effect of treatment on ``metric``, with its variance.
 
     Sources: Welch (1947), Biometrika 34, 28-35; delta method for ratios: Deng, Knoblich and Lu (2018), KDD;
     CUPED with any number of covariates: Deng, Xu, Kohavi and Walker (2013), WSDM, with coefficients pooled
     over the arms. Covariates that are constant or copies of each other add nothing and do no harm.
+
+    A relative effect is read by Fieller's theorem unless asked otherwise: it then never disagrees with the
+    absolute one about significance, and holds its error rate at early looks, where the delta method does not
+    (.064 instead of .05 on a proportion of .2 at 120 units an arm).
 
     Raises:
         InputError: for an arm with fewer than 2 units, an unknown column, a denominator with mean 0, no
@@ -111,7 +128,7 @@ def compare(treatment: Moments, control: Moments, metric: Metric, *, relative: b
     theta = _theta(treatment, control, metric)
     centre = _covariate_values(merge(treatment, control), metric)
     arms = [_adjusted(arm, metric, theta, centre) for arm in (treatment, control)]
-    return contrast(arms[0], arms[1], relative=relative)
+    return contrast(arms[0], arms[1], relative=relative, reading=reading)
 
 
 def two_proportions(treatment: Moments, control: Moments, *, column: int = 0) -> Effect:
@@ -123,8 +140,18 @@ def two_proportions(treatment: Moments, control: Moments, *, column: int = 0) ->
     return contrast(arms[0], arms[1], relative=False, known_normal=True)
 
 
-def contrast(treatment: Arm, control: Arm, *, relative: bool, known_normal: bool = False) -> Effect:
-    """Two independent arms as one effect; the relative one by the delta method.
+def contrast(
+    treatment: Arm,
+    control: Arm,
+    *,
+    relative: bool,
+    reading: Reading = "fieller",
+    known_normal: bool = False,
+) -> Effect:
+    """Two independent arms as one effect.
+
+    ``standard_error`` of a relative effect comes from the delta method; Fieller's reading keeps the
+    variances of the arms beside it and takes its degrees of freedom from them.
 
     Raises:
         InputError: when neither arm varies, or for a relative effect on a control of 0.
@@ -141,6 +168,7 @@ def contrast(treatment: Arm, control: Arm, *, relative: bool, known_normal: bool
     slopes = (1 / control.value, treatment.value / control.value**2) if relative else (1.0, 1.0)
     arms = (treatment, control)
     parts = [slope**2 * arm.variance for slope, arm in zip(slopes, arms, strict=True)]
+    fieller = relative and reading == "fieller"
     variance = sum(parts)
     if not variance > 0:
         raise InputError(
@@ -149,15 +177,17 @@ def contrast(treatment: Arm, control: Arm, *, relative: bool, known_normal: bool
             got="every unit of both arms has the same value",
             next_step="Check the metric's source; a constant metric cannot be tested.",
         )
-    lost = [part**2 / max(arm.n - 1 - arm.parameters, 1) for part, arm in zip(parts, arms, strict=True)]
+    shares = [arm.variance for arm in arms] if fieller else parts
+    lost = [part**2 / max(arm.n - 1 - arm.parameters, 1) for part, arm in zip(shares, arms, strict=True)]
     return Effect(
         value=shift / control.value if relative else shift,
         standard_error=float(np.sqrt(variance)),
-        df=float("inf") if known_normal else float(variance**2 / sum(lost)),
+        df=float("inf") if known_normal else float(sum(shares) ** 2 / sum(lost)),
         n=treatment.n + control.n,
         treatment=treatment.value,
         control=control.value,
         relative=relative,
+        arm_variances=(treatment.variance, control.variance) if fieller else None,
         variance_reduction=_reduction(slopes, arms, float(variance)),
     )
 

@@ -14,7 +14,7 @@ from mangaassist.stats.domain import open_unit
 from mangaassist.stats.effects import Effect
 from mangaassist.stats.group_sequential import Plan, scaled_p, sequential_p
 from mangaassist.stats.intervals import Estimate
-from mangaassist.stats.sequential import Alternative, always_valid_interval, always_valid_p
+from mangaassist.stats.sequential import Alternative, always_valid_p, critical_z
 
 Method = Literal["fixed", "group-sequential", "always-valid"]
 
@@ -46,14 +46,45 @@ def t_tail(t: float, df: float) -> float:
     return tail if t >= 0 else 1.0 - tail
 
 
+def studentised(effect: Effect, *, null: float = 0.0) -> float:
+    """How many standard errors the effect lies above ``null``.
+
+    Source, for relative effects: Fieller (1954), JRSS B 16, 175-185. "Lift equals r" says T - (1 + r) C =
+    0, whose variance at that r is known; dividing by an estimated control value is avoided.
+    """
+    if effect.arm_variances is None:
+        return (effect.value - null) / effect.standard_error
+    scale = 1.0 + null
+    error = np.sqrt(effect.arm_variances[0] + scale**2 * effect.arm_variances[1])
+    gap = effect.treatment - scale * effect.control
+    return float(np.sign(effect.control) * gap / error)
+
+
 def z_value(effect: Effect, *, null: float = 0.0) -> float:
     """The effect in standard errors, on the normal scale: Student's t is mapped by equal tails."""
-    t = (effect.value - null) / effect.standard_error
+    t = studentised(effect, null=null)
     if np.isinf(effect.df) or effect.df > 1e6:
         return float(t)
     tail = t_tail(abs(t), effect.df)
     z = -float(special.ndtri(max(tail, 1e-300)))
     return z if t >= 0 else -z
+
+
+def interval(effect: Effect, critical: float, *, level: float) -> Estimate:
+    """All effects within ``critical`` standard errors.
+
+    A relative effect by Fieller's theorem is unbounded (infinite ends) while control cannot be told from 0.
+    """
+    if effect.arm_variances is None:
+        half = critical * effect.standard_error
+        return Estimate(effect.value, effect.value - half, effect.value + half, effect.n, level)
+    (v, w), (t, c) = effect.arm_variances, (effect.treatment, effect.control)
+    lead = c * c - critical**2 * w
+    root = (t * c) ** 2 - lead * (t * t - critical**2 * v)
+    if lead <= 0 or root < 0:
+        return Estimate(effect.value, -np.inf, np.inf, effect.n, level)
+    low, high = ((t * c + sign * np.sqrt(root)) / lead - 1.0 for sign in (-1.0, 1.0))
+    return Estimate(effect.value, float(low), float(high), effect.n, level)
 
 
 def fixed(
@@ -64,10 +95,9 @@ def fixed(
     The interval is two-sided at ``level``; a one-sided test at 1 - level is in ``p_value``.
     """
     alpha = 1.0 - open_unit("level", level)
-    half = -_t_quantile(alpha / 2, effect.df) * effect.standard_error
-    t = (effect.value - null) / effect.standard_error
-    p = _directed(t, effect.df, alternative)
-    return Inference(_around(effect, half, level), p, p <= alpha, "fixed", alternative)
+    estimate = interval(effect, -_t_quantile(alpha / 2, effect.df), level=level)
+    p = _directed(studentised(effect, null=null), effect.df, alternative)
+    return Inference(estimate, p, p <= alpha, "fixed", alternative)
 
 
 def group_sequential(effect: Effect, plan: Plan, *, earlier: Sequence[float] = ()) -> Inference:
@@ -93,10 +123,10 @@ def group_sequential(effect: Effect, plan: Plan, *, earlier: Sequence[float] = (
             next_step="Looks that were not registered cannot be analysed.",
         )
     path = [*earlier, z_value(effect)]
-    half = -_t_quantile(plan.bounds[look].nominal_p / 2, effect.df) * effect.standard_error
+    critical = -_t_quantile(plan.bounds[look].nominal_p / 2, effect.df)
     crossed = any(abs(z) >= bound.z for z, bound in zip(path, plan.bounds, strict=False))
-    interval = _around(effect, half, 1.0 - plan.alpha)
-    return Inference(interval, _sequential_p(plan, path), crossed, "group-sequential")
+    estimate = interval(effect, critical, level=1.0 - plan.alpha)
+    return Inference(estimate, _sequential_p(plan, path), crossed, "group-sequential")
 
 
 def always_valid(
@@ -108,10 +138,11 @@ def always_valid(
     alternative: Alternative = "two-sided",
 ) -> Inference:
     """Any time, as often as you like: the mixture sequence; see :mod:`mangaassist.stats.sequential`."""
-    arguments = (effect.value, effect.standard_error, effect.n)
-    interval = always_valid_interval(*arguments, tuning_n=tuning_n, level=level)
-    p = always_valid_p(*arguments, tuning_n=tuning_n, level=level, null=null, alternative=alternative)
-    return Inference(interval, p, p <= 1.0 - level, "always-valid", alternative)
+    critical = critical_z(effect.n, tuning_n=tuning_n, level=level)
+    z = studentised(effect, null=null)
+    p = always_valid_p(z, 1.0, effect.n, tuning_n=tuning_n, level=level, alternative=alternative)
+    estimate = interval(effect, critical, level=level)
+    return Inference(estimate, p, p <= 1.0 - level, "always-valid", alternative)
 
 
 def non_inferiority(
@@ -138,10 +169,6 @@ def _sequential_p(plan: Plan, path: Sequence[float]) -> float:
         at = plan.fractions[: len(path)]
         return sequential_p(at, list(path), spending=plan.name, convention=plan.convention)
     return scaled_p(plan, path)
-
-
-def _around(effect: Effect, half: float, level: float) -> Estimate:
-    return Estimate(effect.value, effect.value - half, effect.value + half, effect.n, level)
 
 
 def _t_quantile(tail: float, df: float) -> float:
