@@ -57,9 +57,10 @@ PREDICTIONS = pl.Schema(
 OUTCOMES = pl.Schema({"request_id": pl.String, "resolved": pl.Boolean, "known_at": pl.Datetime("us", "UTC")})
 
 
-def play(
-    deployment: Deployment, traffic: Traffic, ticks: int
-) -> tuple[EvidenceAccumulator, list, list, datetime]:
+Played = tuple[EvidenceAccumulator, list[Row], list[Row], datetime]
+
+
+def play(deployment: Deployment, traffic: Traffic, ticks: int) -> Played:
     accumulator = EvidenceAccumulator(deployment, safety_labels=["escalation"])
     now, rows, outcomes = AT, [], []
     for _ in range(ticks):

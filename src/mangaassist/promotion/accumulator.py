@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -64,15 +65,30 @@ class _RateSum:
 class _BucketSum:
     """A :class:`Bucket` in the making."""
 
-    __slots__ = ("errors", "latency", "n", "outcomes", "resolved", "safety")
+    __slots__ = ("_frozen", "errors", "latency", "n", "outcomes", "resolved", "safety")
 
     def __init__(self) -> None:
         self.n = self.errors = self.safety = self.outcomes = self.resolved = 0
         self.latency: dict[int, int] = {}
+        self._frozen: Bucket | None = None
+
+    def add(self, latency: int, *, failed: bool, safety: bool) -> None:
+        self.n += 1
+        self.errors += failed
+        self.safety += safety
+        self.latency[latency] = self.latency.get(latency, 0) + 1
+        self._frozen = None
+
+    def add_outcome(self, resolved: bool) -> None:
+        self.outcomes += 1
+        self.resolved += resolved
+        self._frozen = None
 
     def frozen(self) -> Bucket:
-        latency = Latency.of(self.latency) if self.latency else NO_LATENCY
-        return Bucket(self.n, self.errors, self.safety, self.outcomes, self.resolved, latency)
+        if self._frozen is None:
+            latency = Latency.of(self.latency) if self.latency else NO_LATENCY
+            self._frozen = Bucket(self.n, self.errors, self.safety, self.outcomes, self.resolved, latency)
+        return self._frozen
 
 
 class _ArmSum:
@@ -88,22 +104,19 @@ class _ArmSum:
         self.last_at: datetime | None = None
         self.last_outcome_at: datetime | None = None
         self._frozen: ArmEvidence | None = None
+        self._frozen_hour = 0
 
-    def add(self, row: Row, *, in_stage: bool, safety: int) -> None:
+    def add(self, row: Row, *, in_stage: bool, safety: bool) -> None:
         error, at = row["error"], row["at"]
         latency = latency_bin(row["latency_ms"])
         self.n += 1
         self.stage_n += in_stage
         self.latency[latency] = self.latency.get(latency, 0) + 1
-        bucket = self._bucket(at)
-        bucket.n += 1
-        bucket.latency[latency] = bucket.latency.get(latency, 0) + 1
-        bucket.safety += safety
+        self._bucket(at).add(latency, failed=error is not None, safety=safety)
         hour = bucket_index(at) // _BUCKETS_AN_HOUR
         self.hours[hour] = self.hours.get(hour, 0) + 1
         if error is not None:
             self.exceptions[error] = self.exceptions.get(error, 0) + 1
-            bucket.errors += 1
         for cohort in (ALL, row["language"]):
             self._rate(ERROR, cohort).add(row["user"], error is not None)
             self._rate(SAFETY, cohort).add(row["user"], safety)
@@ -115,9 +128,7 @@ class _ArmSum:
         self._frozen = None
 
     def add_outcome(self, *, user: str | None, language: str, resolved: bool, known_at: datetime) -> None:
-        bucket = self._bucket(known_at)
-        bucket.outcomes += 1
-        bucket.resolved += resolved
+        self._bucket(known_at).add_outcome(resolved)
         for cohort in (ALL, language):
             self._rate(RESOLVED, cohort).add(user, resolved)
         last = self.last_outcome_at
@@ -149,6 +160,9 @@ class _ArmSum:
         return self._frozen
 
     def _last_hours(self, end: int) -> tuple[int, ...]:
+        if self._frozen is not None and self._frozen_hour == end:
+            return self._frozen.hours
+        self._frozen_hour = end
         first = end - WINDOW_HOURS
         for hour in [hour for hour in self.hours if hour < first]:
             del self.hours[hour]
@@ -253,7 +267,7 @@ class EvidenceAccumulator:
         )
 
     def _reset(self) -> None:
-        self._arms = {name: _ArmSum() for name in ("champion", "shadow", "canary", "holdout")}
+        self._arms: dict[str, _ArmSum] = defaultdict(_ArmSum)
         self._agreement: dict[str, tuple[int, int]] = {}
         self._waiting: dict[str, tuple[datetime, str, str | None, str]] = {}
         self._answers: dict[str, tuple[datetime, str | None]] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from time import perf_counter
 from typing import Final, Protocol
 
@@ -162,7 +163,7 @@ class Controller:
         """
         _require_reason(reason)
         verdicts = baseline_verdicts(evidence, self._rules)
-        found = decide(f"{story.name}/{number}", verdicts, actor=actor, at=at, policy=story.digest)
+        found = decide(f"{story.name}/{number}", verdicts, actor=actor, at=at, policy=policy_digest(story))
         if found.action is not Action.PROMOTE:
             raise GateRefused(
                 f"{story.name}/{number}",
@@ -200,7 +201,7 @@ class Controller:
             verdicts,
             actor=ACTOR,
             at=now,
-            policy=story.digest,
+            policy=policy_digest(story),
             deadline=stages.deadline(evidence, lasts, rollout.hold, paused),
         )
 
@@ -306,6 +307,12 @@ class Controller:
 def subject(story: str) -> str:
     """The ledger subject of what happens around a story's rollouts without moving them."""
     return f"promotion/{story}"
+
+
+@lru_cache(maxsize=64)
+def policy_digest(story: Story) -> str:
+    """``story.digest``, computed once: a controller asks for it at every look."""
+    return story.digest
 
 
 def rollback_seconds(ledger: Ledger, story: str) -> list[tuple[int, float]]:

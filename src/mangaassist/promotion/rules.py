@@ -2,14 +2,15 @@
 
 The rules are the source's, number for number. Each looks at a trailing window, once per five-minute bucket,
 and fires when it has held at every look for longer than its time; a look with too little data holds nothing.
-What they are not is a test with an error rate: at many looks, rules like these also fire by chance. The
-anytime-valid differences of :mod:`mangaassist.promotion.differences` are, and stand beside them.
+Taken bare, such rules abort healthy canaries by chance: a few requests double an error rate. So a window also
+has to differ by more than chance explains (``certainty_z``). The anytime-valid differences of
+:mod:`mangaassist.promotion.differences` stand beside them for what is smaller and lasts longer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from math import sqrt
 
@@ -24,9 +25,13 @@ class Rules:
 
     Attributes:
         safety_sigmas, safety_for: a safety metric this many standard errors below hold-out for longer than.
+        safety_window: the trailing window of that metric; half its time, so that one unlucky stretch cannot
+            fill it (with windows of the whole hour an equal canary is aborted on 1.3% of days, measured).
         error_ratio, error_for: error rate above this multiple of the hold-out's for longer than.
         latency_ratio, latency_for: p99 above this multiple of the hold-out's for longer than.
         exception_share: share of canary requests an exception type unseen in the hold-out may reach.
+        certainty_z: standard errors by which a window's error rate or p99 must also differ from the
+            hold-out's; twice a rate of 1% is one unlucky request in a window of fifty.
         minimum_window: requests of each arm a window needs before a rule about rates applies to it.
         minimum_latency: requests of each arm a window needs before its p99 means anything.
         minimum_exceptions: how often a new exception type must have been seen.
@@ -52,6 +57,8 @@ class Rules:
     latency_for: timedelta = timedelta(minutes=15)
     exception_share: float = 0.001
 
+    safety_window: timedelta = timedelta(minutes=30)
+    certainty_z: float = 3.0
     minimum_window: int = 20
     minimum_latency: int = 100
     minimum_exceptions: int = 2
@@ -101,54 +108,63 @@ def new_exceptions(stage: str, challenger: ArmEvidence, other: ArmEvidence, rule
     )
 
 
-def _safety(canary: ArmEvidence, holdout: ArmEvidence, metric: str, rules: Rules) -> Verdict:
-    """Rule 1: more than two standard errors of the difference below hold-out, over a trailing hour."""
-    width = _buckets(rules.safety_for)
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One window: what was measured there, and whether that is beyond the limit for certain."""
 
-    def z(ago: int) -> float | None:
+    value: float
+    beyond: bool
+
+
+def _safety(canary: ArmEvidence, holdout: ArmEvidence, metric: str, rules: Rules) -> Verdict:
+    """Rule 1: more than two standard errors of the difference below hold-out."""
+    width = _buckets(rules.safety_window)
+
+    def look(ago: int) -> _Look | None:
         mine, n = _count(canary.window(width, ago=ago), metric)
         theirs, m = _count(holdout.window(width, ago=ago), metric)
         if min(n, m) < rules.minimum_window:
             return None
-        pooled = (mine + theirs + 1) / (n + m + 2)
-        return (mine / n - theirs / m) / sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
+        z = _pooled_z(mine, n, theirs, m)
+        return _Look(z, z < -rules.safety_sigmas)
 
-    held = _held(lambda ago: _below(z(ago), -rules.safety_sigmas), rules.safety_for)
-    now = z(0)
     what = "Requests resolved" if metric == "resolved" else "Requests given a safety-critical label"
-    return Verdict(
-        f"canary.rule.{metric}",
-        Status.FAIL if held > rules.safety_for else Status.PASS,
-        _rule_sentence(f"{what} are {_sigmas(now)} hold-out", now, held, rules.safety_for),
-        value=now,
-        threshold=-rules.safety_sigmas,
-        n=_count(canary.window(width), metric)[1],
+    return _judged(
+        Verdict(
+            f"canary.rule.{metric}",
+            Status.PASS,
+            f"{what} are {{:+.1f}} standard errors from the hold-out's",
+            threshold=-rules.safety_sigmas,
+            n=_count(canary.window(width), metric)[1],
+        ),
+        look,
+        rules.safety_for,
     )
 
 
 def _errors(canary: ArmEvidence, holdout: ArmEvidence, rules: Rules) -> Verdict:
-    """Rule 2: error rate over twice the hold-out's."""
+    """Rule 2: error rate over twice the hold-out's; where that has none, any certain rate is over."""
     width = _buckets(rules.error_for)
 
-    def ratio(ago: int) -> float | None:
+    def look(ago: int) -> _Look | None:
         mine, n = _count(canary.window(width, ago=ago), "errors")
         theirs, m = _count(holdout.window(width, ago=ago), "errors")
         if min(n, m) < rules.minimum_window:
             return None
-        if not theirs:
-            return float("inf") if mine >= rules.minimum_exceptions else 0.0
-        return (mine / n) / (theirs / m)
+        ratio = (mine / n) / (max(theirs, 1) / m)
+        certain = _pooled_z(mine, n, theirs, m) >= rules.certainty_z
+        return _Look(ratio, certain and (ratio > rules.error_ratio or not theirs))
 
-    held = _held(lambda ago: _above(ratio(ago), rules.error_ratio), rules.error_for)
-    now = ratio(0)
-    shown = "too few to compare" if now is None else f"{now:.2f} times the hold-out's"
-    return Verdict(
-        "canary.rule.errors",
-        Status.FAIL if held > rules.error_for else Status.PASS,
-        _rule_sentence(f"The error rate is {shown}", now, held, rules.error_for),
-        value=now,
-        threshold=rules.error_ratio,
-        n=_count(canary.window(width), "errors")[1],
+    return _judged(
+        Verdict(
+            "canary.rule.errors",
+            Status.PASS,
+            "The error rate is {:.2f} times the hold-out's",
+            threshold=rules.error_ratio,
+            n=_count(canary.window(width), "errors")[1],
+        ),
+        look,
+        rules.error_for,
     )
 
 
@@ -156,32 +172,53 @@ def _slow(canary: ArmEvidence, holdout: ArmEvidence, rules: Rules) -> Verdict:
     """Rule 3: p99 over one and a half times the hold-out's."""
     width = _buckets(rules.latency_for)
 
-    def ratio(ago: int) -> float | None:
+    def look(ago: int) -> _Look | None:
         mine, theirs = canary.window(width, ago=ago), holdout.window(width, ago=ago)
         if min(sum(one.n for one in mine), sum(one.n for one in theirs)) < rules.minimum_latency:
             return None
-        slow, base = (Latency.merged(one.latency for one in part).quantile(0.99) for part in (mine, theirs))
-        return slow / base if slow - base >= rules.latency_floor_ms else min(slow / base, 1.0)
+        slow, base = (Latency.merged(one.latency for one in part) for part in (mine, theirs))
+        gap = slow.quantile(0.99) - base.quantile(0.99)
+        ratio = slow.quantile(0.99) / base.quantile(0.99)
+        least = slow.quantile_interval(0.99, z=rules.certainty_z)[0]
+        most = base.quantile_interval(0.99, z=rules.certainty_z)[1]
+        certain = least > most and gap >= rules.latency_floor_ms
+        return _Look(ratio, certain and ratio > rules.latency_ratio)
 
-    held = _held(lambda ago: _above(ratio(ago), rules.latency_ratio), rules.latency_for)
-    now = ratio(0)
-    shown = "not comparable on so few requests" if now is None else f"{now:.2f} times the hold-out's"
-    return Verdict(
-        "canary.rule.latency",
-        Status.FAIL if held > rules.latency_for else Status.PASS,
-        _rule_sentence(f"p99 latency is {shown}", now, held, rules.latency_for),
-        value=now,
-        threshold=rules.latency_ratio,
-        n=sum(one.n for one in canary.window(width)),
+    return _judged(
+        Verdict(
+            "canary.rule.latency",
+            Status.PASS,
+            "p99 latency is {:.2f} times the hold-out's",
+            threshold=rules.latency_ratio,
+            n=sum(one.n for one in canary.window(width)),
+        ),
+        look,
+        rules.latency_for,
     )
 
 
-def _held(condition: Callable[[int], bool], longest: timedelta) -> timedelta:
-    """How long the condition has held without a break up to now, as far as it matters."""
+def _judged(draft: Verdict, look: Callable[[int], _Look | None], longest: timedelta) -> Verdict:
+    """``draft`` with what the last windows say; its sentence takes the newest window's value."""
+    now = look(0)
+    if now is None:
+        # Minutes with too little in them neither fire nor hold a stage up.
+        sentence = f"{draft.n} canary requests in the window: too few for {draft.name}."
+        return replace(draft, status=Status.INSUFFICIENT, sentence=sentence, blocking=False)
     looks = 0
-    while looks <= _buckets(longest) and condition(looks):
+    while looks <= _buckets(longest) and (found := look(looks)) is not None and found.beyond:
         looks += 1
-    return timedelta(seconds=looks * BUCKET_SECONDS)
+    held, limit = looks * BUCKET_SECONDS // 60, int(longest.total_seconds()) // 60
+    finding = draft.sentence.format(now.value)
+    if held:
+        finding = f"{finding}, beyond the limit for {held} min (allowed: {limit} min)"
+    status = Status.FAIL if held > limit else Status.PASS
+    return replace(draft, status=status, value=now.value, sentence=f"{finding}.")
+
+
+def _pooled_z(mine: int, n: int, theirs: int, m: int) -> float:
+    """Difference of two rates in standard errors, pooled; one added of each kind keeps it finite."""
+    pooled = (mine + theirs + 1) / (n + m + 2)
+    return (mine / n - theirs / m) / sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
 
 
 def _buckets(duration: timedelta) -> int:
@@ -194,25 +231,3 @@ def _count(window: Sequence[Bucket], metric: str) -> tuple[int, int]:
         return sum(one.resolved for one in window), sum(one.outcomes for one in window)
     counted = sum(one.errors if metric == "errors" else one.safety for one in window)
     return counted, sum(one.n for one in window)
-
-
-def _below(value: float | None, threshold: float) -> bool:
-    return value is not None and value < threshold
-
-
-def _above(value: float | None, threshold: float) -> bool:
-    return value is not None and value > threshold
-
-
-def _sigmas(z: float | None) -> str:
-    if z is None:
-        return "too few to compare with"
-    return f"{abs(z):.1f} standard errors {'below' if z < 0 else 'above'}"
-
-
-def _rule_sentence(finding: str, now: float | None, held: timedelta, longest: timedelta) -> str:
-    minutes, limit = int(held.total_seconds()) // 60, int(longest.total_seconds()) // 60
-    if now is None or not minutes:
-        return f"{finding}."
-    more = "or more " if held > longest else ""
-    return f"{finding} and have been beyond the limit for {minutes} min {more}(limit {limit} min)."
