@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.metrics import f1_score
 from tests.drift.frames import START, reference, traffic
 
 from mangaassist.core.story import DriftPolicy, Story
@@ -120,6 +121,26 @@ def test_small_healthy_samples_are_not_called_drifted() -> None:
         now = profile(traffic(200, seed=1000 + seed))
         fired += any(one.status is Status.FAIL for one in detect_input(REFERENCE.profile, now, policy))
     assert fired <= 7
+
+
+def test_the_fall_of_macro_f1_equals_a_weighted_twin() -> None:
+    """DRF-1: at the reference's class shares, as scikit-learn computes it from rows with weights.
+
+    Tolerance 1e-9: the two add the same numbers in another order.
+    """
+    then, current = (
+        traffic(3000, seed=31, prior=(0.55, 0.25, 0.05, 0.15)),
+        traffic(2500, seed=32, accuracy=0.8, prior=(0.2, 0.2, 0.3, 0.3)),
+    )
+    fitted = fit_reference(Story("s", "k", "p"), then, at=START)
+    now = merge_profiles([one.profile for one in outcome_windows(fitted, current)])
+    (found,) = detect_concept(fitted.profile, now, POLICY)
+    shares = dict(then["truth"].value_counts(normalize=True).iter_rows())
+    present = dict(current["truth"].value_counts(normalize=True).iter_rows())
+    weights = [shares[label] / present[label] for label in current["truth"]]
+    before = f1_score(then["truth"], then["label"], average="macro")
+    after = f1_score(current["truth"], current["label"], average="macro", sample_weight=weights)
+    assert found.value == pytest.approx(before - after, abs=1e-9)
 
 
 def test_concept_interval_covers_the_true_fall() -> None:
