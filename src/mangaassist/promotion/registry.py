@@ -189,6 +189,8 @@ class Registry:
     ) -> Deployment:
         """Let a version that passed the offline gate answer unseen; asking twice changes nothing.
 
+        A capped version in shadow makes room for it.
+
         Raises:
             GateRefused: its gate did not pass, it failed before, another challenger is out, or a kill
                 switch denies promotions.
@@ -200,7 +202,8 @@ class Registry:
                 return None
             self.switches.permissions(story).require_promotion()
             require_gate(version)
-            require_no_challenger(deployment)
+            if deployment.challenger is None or state.versions[deployment.challenger].capped is None:
+                require_no_challenger(deployment)
             return {"version": number, "decision": version.gate.as_dict()}
 
         return self._commit(story, SHADOW_STARTED, build, actor=actor, at=at, epoch=epoch).deployment

@@ -219,7 +219,11 @@ def _registered(state: StoryState, entry: Entry) -> StoryState:
 
 def _shadow_started(state: StoryState, entry: Entry) -> StoryState:
     number: int = entry.body["version"]
-    moved = _with_status(state, {number: VersionStatus.SHADOW})
+    changes = {number: VersionStatus.SHADOW}
+    if state.deployment.challenger is not None:
+        # Only a capped version may be replaced: it has nowhere to go, so it must not stand in the way.
+        changes[state.deployment.challenger] = VersionStatus.RETIRED
+    moved = _with_status(state, changes)
     return _deployed(
         moved,
         entry,
