@@ -24,6 +24,7 @@ from mangaassist.labels.quality import (
     review_lots,
 )
 from mangaassist.labels.records import Example, Label
+from mangaassist.labels.votes import current_votes
 from mangaassist.stats.agreement import cohen_kappa
 
 CLASSES = ("order", "return", "greeting", "other")
@@ -171,6 +172,11 @@ def test_a_lot_is_accepted_flagged_or_rejected(
     assert majority["holdout_eligible"].unique().to_list() == ([] if eligible is None else [eligible])
     assert set(store.labels(story).filter(label_version=2)["review_status"]) == {status}
     assert review_lots(store, story, actor="qa")[1] is None
+    # Other floors and back again: what was written once before is written anew.
+    for floor, expected in ((0.0, {"qa_passed"}), (policy.agreement_floor, {status})):
+        other = replace(story, labels=replace(policy, agreement_floor=floor, holdout_floor=floor or 0.85))
+        review_lots(store, other, actor="qa")
+        assert set(current_votes(store.labels(story))["review_status"]) == expected
 
 
 def test_languages_are_judged_apart(store: LabelStore) -> None:

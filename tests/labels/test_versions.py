@@ -15,6 +15,7 @@ from mangaassist.core.clock import SimulatedClock
 from mangaassist.core.errors import InputError, IntegrityError
 from mangaassist.core.story import LabelPolicy, Story, Window
 from mangaassist.core.verdict import Status
+from mangaassist.labels.changes import edit
 from mangaassist.labels.intake import LabelStore
 from mangaassist.labels.versions import LabelVersion, finalise, read, select, version, versions
 from mangaassist.labels.waivers import SINGLE_SOURCE, cap, sources_verdict, waive, waivers
@@ -38,7 +39,7 @@ def test_a_version_reads_the_same_bytes_after_everything_changed(
     before = as_bytes(read(store, STORY, 1))
     clock.advance(timedelta(days=365))
     fill(store, "more", "and more")
-    store.edit(STORY, vote("hello", "changed", "vendor"), actor="bo", reason="misread")
+    edit(store, STORY, vote("hello", "changed", "vendor"), actor="bo", reason="misread")
     narrower = replace(STORY, window=Window("sliding", 7), labels=LabelPolicy(sources=("llm",)))
     second = finalise(store, STORY, actor="retrain")
     assert (first.number, second.number) == (1, 2)

@@ -105,18 +105,20 @@ def _decide(votes: pl.DataFrame) -> pl.DataFrame:
 
 
 def _resolution() -> pl.Expr:
-    """How the first row of each example beat the second; only meaningful on first rows."""
-    second = {name: pl.col(name).shift(-1).over(KEY) for name in ("count", "weight", "anywhere")}
+    """How the first row of each example beat the second; only meaningful on first rows of a sorted ballot."""
+    # The ballot is sorted by example, so the runner-up is simply the next row if it is of the same example.
+    contested = pl.all_horizontal(pl.col(name) == pl.col(name).shift(-1) for name in KEY).fill_null(False)
+    ahead = {name: pl.col(name) > pl.col(name).shift(-1) for name in ("count", "weight", "anywhere")}
     return (
         pl.when(pl.col("tier") == _ESCALATED)
         .then(pl.lit("escalation"))
-        .when(second["count"].is_null())
+        .when(~contested)
         .then(pl.lit("unanimous"))
-        .when(pl.col("count") > second["count"])
+        .when(ahead["count"])
         .then(pl.lit("majority"))
-        .when(pl.col("weight") > second["weight"])
+        .when(ahead["weight"])
         .then(pl.lit("confidence"))
-        .when(pl.col("anywhere") > second["anywhere"])
+        .when(ahead["anywhere"])
         .then(pl.lit("other_sources"))
         .otherwise(pl.lit("order"))
     )
@@ -126,13 +128,22 @@ def _turnout(votes: pl.DataFrame, winner: pl.DataFrame) -> pl.DataFrame:
     """Votes of the deciding source, the share that agrees with the label, and who voted at all."""
     chosen = winner.select(*KEY, pl.col("label").alias("chosen"), "source")
     own = pl.col("family") == pl.col("source")
-    return (
+    families = sorted(votes["family"].unique())
+    counted = (
         votes.join(chosen, on=KEY)
         .group_by(KEY)
         .agg(
-            votes=own.sum().cast(pl.Int64()),
-            agreement=(own & (pl.col("label") == pl.col("chosen"))).sum() / own.sum(),
-            untainted=(pl.col("holdout") | ~own).all(),
-            sources=pl.col("family").unique().sort().str.join(","),
+            own.sum().cast(pl.Int64()).alias("votes"),
+            ((own & (pl.col("label") == pl.col("chosen"))).sum() / own.sum()).alias("agreement"),
+            (pl.col("holdout") | ~own).all().alias("untainted"),
+            *((pl.col("family") == name).any().alias(f"by.{name}") for name in families),
         )
+    )
+    voters: list[pl.Expr] = [pl.when(f"by.{name}").then(pl.lit(name)) for name in families]
+    return counted.select(
+        *KEY,
+        "votes",
+        "agreement",
+        "untainted",
+        pl.concat_str([*voters, pl.lit(None, pl.String)], separator=",", ignore_nulls=True).alias("sources"),
     )

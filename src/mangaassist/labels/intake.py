@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import polars as pl
 
 from mangaassist.core.clock import Clock
-from mangaassist.core.errors import Conflict, InputError
+from mangaassist.core.errors import Conflict
 from mangaassist.core.identity import digest, digest_bytes, example_id
 from mangaassist.core.language import Language
 from mangaassist.core.story import Story
@@ -92,13 +92,15 @@ class LabelStore:
         """Append ``labels`` (the columns of LABELS_TABLE); their versions are assigned here, per source.
 
         Args:
-            about: what the ledger should also say about the batch.
+            about: what the ledger should also say about the batch; part of what makes it the same batch.
 
         Raises:
             InputError: as :func:`mangaassist.labels.admission.admit_labels`.
         """
         frame = admit_labels(story, labels, now=self.clock.now())
-        return self._add(story, _content(frame), lambda _: {"labels": frame}, actor=actor, about=about or {})
+        about = dict(about or {})
+        content = digest([_content(frame), about]) if about else _content(frame)
+        return self._add(story, content, lambda _: {"labels": frame}, actor=actor, about=about)
 
     def import_file(
         self, story: Story, file: ImportedFile, *, source: str, role: str = "train", actor: str = "labels"
@@ -112,8 +114,8 @@ class LabelStore:
         """
         check_role(role)
         family(source, story.labels)
+        content = digest([file.digest, digest_bytes(file.rows.write_ndjson().encode()), source, role])
         about = {"file": file.name, "file_digest": file.digest, "source": source, "role": role}
-        content = digest([about, digest_bytes(file.rows.write_ndjson().encode())])
         return self._add(
             story,
             content,
@@ -122,41 +124,17 @@ class LabelStore:
             about=about,
         )
 
-    def edit(self, story: Story, vote: Label, *, actor: str, reason: str, withdraw: bool = False) -> Batch:
-        """Say something else in the name of the annotator of ``vote``, or take back what was said.
+    def restate(self, story: Story, labels: pl.DataFrame, *, actor: str, about: Mapping[str, Any]) -> Batch:
+        """Append ``labels`` in place of what the same annotators said; earlier records stay (LAB-8).
 
-        The earlier record stays; the new one, with who and why, goes into the ledger.
+        Saying what had been said once before is news here, so the batch counts from the versions it follows.
 
         Raises:
-            InputError: without a reason, or when that annotator has no vote on that example.
+            InputError: as :meth:`add_labels`.
         """
-        if not reason.strip():
-            raise InputError("reason", expected="why", got="nothing", next_step="Say why with --reason.")
-        standing = current_votes(self.labels(story)).filter(
-            (pl.col("example_id") == vote.example_id)
-            & (pl.col("label_source") == vote.source)
-            & pl.col("annotator_id").eq_missing(pl.lit(vote.annotator_id, pl.String()))
-            & pl.col("role").eq_missing(pl.lit(vote.role, pl.String()))
-        )
-        if standing.is_empty():
-            raise InputError(
-                "label",
-                expected=f"a standing vote of {vote.source}/{vote.annotator_id or 'anonymous'}",
-                got=f"none on example {vote.example_id[:12]}",
-                next_step="Check the example, the source and the annotator.",
-            )
-        status = "withdrawn" if withdraw else "qa_passed"
-        frame = labels_frame([replace(vote, labeled_at=self.clock.now())], model_target=story.name)
-        about = {
-            "change": "withdrawn" if withdraw else "edited",
-            "reason": reason,
-            "before": sorted(standing["label"].to_list()),
-            "after": None if withdraw else vote.label,
-            "example_id": vote.example_id,
-        }
-        return self.add_labels(
-            story, frame.with_columns(review_status=pl.lit(status)), actor=actor, about=about
-        )
+        versions = self.labels(story).group_by("label_source").agg(pl.col("label_version").max())
+        follows = dict(sorted(versions.rows()))
+        return self.add_labels(story, labels, actor=actor, about={**about, "follows": follows})
 
     def examples(self, story: Story, *, snapshot: int | None = None) -> pl.DataFrame:
         """All rows of the story's examples table; empty before the first batch."""

@@ -149,7 +149,7 @@ def review_lots(
     if restated.is_empty():
         return reviews, None
     about = {"change": "reviewed", "reviews": [one.sentence for one in reviews]}
-    return reviews, store.add_labels(story, restated, actor=actor, about=about)
+    return reviews, store.restate(story, restated, actor=actor, about=about)
 
 
 def _restate(votes: pl.DataFrame, labels: pl.DataFrame, reviews: Sequence[LotReview]) -> pl.DataFrame:
