@@ -146,7 +146,7 @@ def aggregate(
 
 def own_columns(metric: Metric, *, clustered: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """A metric's columns in the prepared rows: one value, or numerator and denominator; then covariates."""
-    covariates = tuple(f"{name}:covariate" for name in metric.covariates)
+    covariates = tuple(f"{name}:covariate" for name in metric.covariate_columns)
     if metric.kind is Kind.RATIO:
         return (f"{metric.name}:numerator", f"{metric.name}:denominator"), covariates
     return ((f"{metric.name}:value", _EVENTS) if clustered else (f"{metric.name}:value",)), covariates

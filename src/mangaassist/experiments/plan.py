@@ -67,7 +67,7 @@ class Metric:
         cap: registered upper limit of a winsorised metric, in its own unit; None takes the pooled quantile
             ``cap_quantile``, which costs a second pass over one column.
         cap_quantile: see ``cap``.
-        covariates: columns measured before assignment that CUPED may use.
+        covariates: columns measured before assignment that CUPED may use; "a/b" is the ratio of two.
     """
 
     name: str
@@ -85,7 +85,12 @@ class Metric:
     def columns(self) -> tuple[str, ...]:
         """Everything it reads from the unit table, its own columns first."""
         own = (self.column, self.denominator) if self.denominator else (self.column,)
-        return own + self.covariates
+        return own + self.covariate_columns
+
+    @property
+    def covariate_columns(self) -> tuple[str, ...]:
+        """Columns of the covariates, a ratio's two after each other."""
+        return tuple(part.strip() for one in self.covariates for part in one.split("/"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,9 @@ class Target:
         mde: smallest effect worth finding, absolute, same unit, above 0; 0 where unknown.
         relative: whether the file stated it relative to the baseline.
         horizon_days: days a unit must be observed before its value is final.
+        cluster_size: rows per randomised unit when rows are finer; 1 otherwise.
+        intraclass: share of the row variance that lies between randomised units.
+        claimed_per_arm: a sample size somebody wrote down, to be checked; 0 for none.
     """
 
     metric: Metric
@@ -107,6 +115,9 @@ class Target:
     mde: float = 0.0
     relative: bool = True
     horizon_days: int = 0
+    cluster_size: float = 1.0
+    intraclass: float = 0.0
+    claimed_per_arm: int = 0
 
 
 @dataclass(frozen=True, slots=True)

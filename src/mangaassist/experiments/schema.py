@@ -89,6 +89,10 @@ def read_plan(text: str, *, source: str, purpose: Purpose = Purpose.REGISTER) ->
         surface=_or(top, "surface", Value.text, ""),
         sign_off=_or(top, "sign_off", Value.texts, ()),
     )
+    if plan.looks.method == "group-sequential" and plan.alternative != "two-sided":
+        raise top["alternative"].refuse(
+            expected="two-sided with method: group-sequential", next_step="Its boundaries are symmetric."
+        )
     if purpose is Purpose.REGISTER:
         _check_promises(plan, top)
     return plan

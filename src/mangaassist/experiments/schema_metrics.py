@@ -14,7 +14,8 @@ _METRIC = (
     "name", "kind", "column", "denominator", "quantile", "better", "transform", "cap", "cap_quantile",
     "covariates",
 )  # fmt: skip
-_TARGET = (*_METRIC, "baseline", "sigma", "mde", "mde_absolute", "horizon_days")
+_SIZING = ("cluster_size", "intraclass", "claimed_per_arm")
+_TARGET = (*_METRIC, "baseline", "sigma", "mde", "mde_absolute", "horizon_days", *_SIZING)
 _GUARDRAIL = (*_METRIC, "use", "rule", "threshold", "threshold_absolute", "ceiling", "alpha")
 
 
@@ -103,6 +104,9 @@ def target(value: Value, *, sized: bool, covariates: Sequence[str]) -> Target:
         _mde(body, value, baseline) if sized else 0.0,
         "mde" in body,
         body["horizon_days"].integer(at_least=0) if "horizon_days" in body else 0,
+        body["cluster_size"].number(above=0) if "cluster_size" in body else 1.0,
+        body["intraclass"].number(above=-1e-12, below=1) if "intraclass" in body else 0.0,
+        body["claimed_per_arm"].integer(at_least=1) if "claimed_per_arm" in body else 0,
     )
 
 

@@ -16,7 +16,8 @@ def bounds_report(at: str, *, spending: str, convention: str, alpha: float) -> d
     Args:
         at: information fractions separated by commas, each a number or a quotient like 4/14.
         convention: of statistics texts: "one-sided" spends alpha/2 inside each side, "two-sided" halves the
-            two-sided function. Per-side ``cumulative_alpha`` is what either reports.
+            two-sided function. Both levels are reported per side, as the reference tables print them: double
+            them for the two-sided p-value a crossing needs.
 
     Raises:
         InputError: for times that are not numbers or do not rise within (0, 1], or unknown names.
@@ -35,7 +36,7 @@ def bounds_report(at: str, *, spending: str, convention: str, alpha: float) -> d
         {
             "fraction": bound.fraction,
             "z": bound.z,
-            "nominal_p": bound.nominal_p,
+            "nominal_p": bound.nominal_p / plan.sides,
             "cumulative_alpha": bound.cumulative_alpha / plan.sides,
         }
         for bound in plan.bounds
@@ -45,8 +46,7 @@ def bounds_report(at: str, *, spending: str, convention: str, alpha: float) -> d
         "convention": convention,
         "alpha": alpha,
         "sides": plan.sides,
-        "cumulative_alpha_is": "per side",
-        "nominal_p_is": "two-sided",
+        "nominal_p_and_cumulative_alpha_are": "per side",
         "bounds": rows,
         "inflation": {"80%": inflation(plan, 0.8), "90%": inflation(plan, 0.9)},
     }

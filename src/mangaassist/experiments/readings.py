@@ -1,0 +1,222 @@
+"""From sums to readings: a metric in an arm and a cohort, absolute and relative, by the plan's method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import polars as pl
+
+from mangaassist.core.errors import InputError
+from mangaassist.experiments.aggregation import Mask, Table
+from mangaassist.experiments.plan import Columns, Kind, Metric, Plan
+from mangaassist.stats.effects import Effect, Term, compare, two_proportions
+from mangaassist.stats.effects import Metric as Form
+from mangaassist.stats.group_sequential import Plan as Boundary
+from mangaassist.stats.inference import Inference, always_valid, fixed, group_sequential, z_value
+from mangaassist.stats.intervals import Estimate
+from mangaassist.stats.ranks import quantile_effect
+
+ALL = "all"
+"""The cohort of everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How effects are read at this look.
+
+    Attributes:
+        name: fixed, group-sequential or always-valid.
+        level: confidence, 1 - alpha of one claim.
+        boundary: of a group-sequential plan.
+        earlier: z-values of all earlier looks per reading key, first to last; a key that is new was not
+            looked at before and counts as not having crossed.
+        looks: how many earlier looks there were.
+        tuning_n: units at which an always-valid reading is tightest.
+    """
+
+    name: str
+    level: float
+    boundary: Boundary | None
+    earlier: Mapping[str, Sequence[float]]
+    looks: int
+    tuning_n: float
+
+    def read(self, effect: Effect, key: str) -> Inference:
+        """The reading of one effect."""
+        if self.boundary is not None:
+            path = list(self.earlier.get(key, [0.0] * self.looks))
+            return group_sequential(effect, self.boundary, earlier=path)
+        if self.name == "always-valid":
+            return always_valid(effect, tuning_n=self.tuning_n, level=self.level)
+        return fixed(effect, level=self.level)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One metric, one treated arm, one cohort.
+
+    Attributes:
+        metric, arm, cohort: what was compared with control ("all", or "locale=ja").
+        n: units in both arms.
+        treatment, control: the (adjusted) level in each arm.
+        absolute: the difference with its interval.
+        relative: the same as a share of control; None where control is 0 or the metric has no ratio scale.
+        adjusted_p: accounts for looks and for the number of treated arms; nothing else is shown.
+        significant: whether the plan's error budget allows the claim.
+        variance_reduction: share of variance the covariates removed.
+        z: of this look, for the boundary of later ones; never shown.
+        effect: the variance object behind the absolute value.
+        relative_effect: the one behind the relative value.
+    """
+
+    metric: str
+    arm: str
+    cohort: str
+    n: int
+    treatment: float
+    control: float
+    absolute: Estimate
+    relative: Estimate | None
+    adjusted_p: float
+    significant: bool
+    variance_reduction: float
+    z: float
+    effect: Effect
+    relative_effect: Effect | None
+
+    @property
+    def key(self) -> str:
+        return f"{self.metric}|{self.arm}|{self.cohort}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The reading as a JSON object: adjusted significance only."""
+        return {
+            "metric": self.metric,
+            "arm": self.arm,
+            "cohort": self.cohort,
+            "n": self.n,
+            "treatment": self.treatment,
+            "control": self.control,
+            "absolute": asdict(self.absolute),
+            "relative": asdict(self.relative) if self.relative else None,
+            "adjusted_p": self.adjusted_p,
+            "significant": self.significant,
+            "variance_reduction": self.variance_reduction,
+        }
+
+
+def form_of(metric: Metric, *, clustered: bool) -> Form:
+    """Which columns of the block make up the metric and its covariates."""
+    own = 2 if metric.kind is Kind.RATIO or clustered else 1
+    covariates, at = [], own
+    for name in metric.covariates:
+        covariates.append(Term(at, at + 1) if "/" in name else Term(at))
+        at += 2 if "/" in name else 1
+    return Form(Term(0, 1) if own == 2 else Term(0), tuple(covariates))
+
+
+def effects(
+    table: Table, metric: Metric, plan: Plan, *, arm: str, within: Mask
+) -> tuple[Effect, Effect | None]:
+    """Absolute and relative effect of one treated arm on a metric of sums, within some cells.
+
+    Raises:
+        InputError: for an arm without usable units, one unit, or no variation.
+    """
+    clustered = bool(plan.columns.cluster)
+    form = form_of(metric, clustered=clustered)
+    block = table.blocks[metric.name]
+    arms = []
+    for name in (arm, plan.control):
+        found = block.moments(within & table.where(**{plan.columns.arm: name}))
+        if found is None:
+            raise _empty(metric.name, name)
+        arms.append(found)
+    relative = None
+    if not _is_zero(arms[1].mean[0]):
+        relative = compare(arms[0], arms[1], form, relative=True)
+    if metric.kind is Kind.PROPORTION and not form.covariates and not clustered:
+        _refuse_non_binary(metric, arms[0].mean[0], arms[1].mean[0])
+        return two_proportions(arms[0], arms[1]), relative
+    return compare(arms[0], arms[1], form), relative
+
+
+def _is_zero(value: float) -> bool:
+    return bool(abs(value) < 1e-300)
+
+
+def _empty(metric: str, arm: str) -> InputError:
+    return InputError(
+        f"metric '{metric}'",
+        expected=f"units with a value in arm '{arm}'",
+        got="none",
+        next_step="Check that the arm received traffic and the metric was logged.",
+    )
+
+
+def _refuse_non_binary(metric: Metric, *means: float) -> None:
+    if min(means) < 0 or max(means) > 1:
+        raise InputError(
+            f"column '{metric.column}'",
+            expected="zeros and ones for kind: proportion",
+            got=f"arm means of {', '.join(f'{one:g}' for one in means)}",
+            next_step="Declare it as kind: mean.",
+        )
+
+
+def quantile_effects(
+    frame: pl.LazyFrame, metric: Metric, columns: Columns, *, arm: str, control: str
+) -> tuple[Effect, Effect]:
+    """Absolute and relative effect on a quantile: the one kind that needs the values, of one column."""
+    unit = [columns.cluster] if columns.cluster else []
+    wanted = (
+        frame.filter(pl.col(columns.arm).cast(pl.String).is_in([arm, control]))
+        .select(pl.col(columns.arm).cast(pl.String), pl.col(metric.column).cast(pl.Float64), *unit)
+        .filter(pl.col(metric.column).is_not_nan())
+        .collect(engine="streaming")
+    )
+    sides = [wanted.filter(pl.col(columns.arm) == name) for name in (arm, control)]
+    values = [one[metric.column].to_numpy() for one in sides]
+    for name, one in zip((arm, control), values, strict=True):
+        if not len(one):
+            raise _empty(metric.name, name)
+    keys = [one[columns.cluster].to_numpy() if columns.cluster else None for one in sides]
+    found = [
+        quantile_effect(
+            values[0],
+            values[1],
+            metric.quantile,
+            treatment_clusters=keys[0],
+            control_clusters=keys[1],
+            relative=relative,
+        )
+        for relative in (False, True)
+    ]
+    return found[0], found[1]
+
+
+def reading(
+    metric: str, arm: str, cohort: str, found: tuple[Effect, Effect | None], *, method: Method, arms: int
+) -> Reading:
+    """Read one effect by the plan's method; ``arms`` treated arms share the error budget."""
+    effect, relative = found
+    key = f"{metric}|{arm}|{cohort}"
+    inference = method.read(effect, key)
+    return Reading(
+        metric,
+        arm,
+        cohort,
+        effect.n,
+        effect.treatment,
+        effect.control,
+        inference.estimate,
+        method.read(relative, key).estimate if relative else None,
+        min(1.0, inference.p_value * arms),
+        inference.significant,
+        effect.variance_reduction,
+        z_value(effect),
+        effect,
+        relative,
+    )
