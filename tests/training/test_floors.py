@@ -6,7 +6,7 @@ import numpy as np
 from tests.training.examples import labelled_examples
 
 from mangaassist.training.floors import fit_floors
-from mangaassist.training.text.features import learn_vocabulary
+from mangaassist.training.text.features import read_corpus
 
 
 def test_the_majority_answers_itself() -> None:
@@ -23,13 +23,13 @@ def test_the_nearest_centroid_equals_the_slow_one() -> None:
     frame = labelled_examples()
     texts, labels = frame["text"].to_list(), frame["label"].to_list()
     floor = fit_floors(texts, labels)["nearest_centroid"]
-    vocabulary = learn_vocabulary(texts)
-    rows = vocabulary.matrix(texts).toarray()
+    vocabulary = read_corpus(texts).vocabulary()
+    rows = read_corpus(texts).matrix(vocabulary).toarray()
     sums = {name: rows[[label == name for label in labels]].sum(axis=0) for name in sorted(set(labels))}
     unseen = ["where is my parcel", "返品してください", "a series like Akira", "refund"]
     expected = []
     for text in unseen:
-        row = vocabulary.matrix([text]).toarray()[0]
+        row = read_corpus([text]).matrix(vocabulary).toarray()[0]
         expected.append(max(sums, key=lambda name: float(row @ sums[name] / np.linalg.norm(sums[name]))))
     assert floor.predict(unseen) == expected
     assert np.mean([got == label for got, label in zip(floor.predict(texts), labels, strict=True)]) > 0.8

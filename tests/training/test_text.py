@@ -22,7 +22,7 @@ from mangaassist.training import formats
 from mangaassist.training.archive import pack_arrays, unpack_arrays
 from mangaassist.training.text import preprocessing
 from mangaassist.training.text.classifier import Fit, fit, fit_examples
-from mangaassist.training.text.features import Vocabulary, learn_vocabulary
+from mangaassist.training.text.features import Vocabulary, read_corpus
 from mangaassist.training.text.linear import fit_linear
 from mangaassist.training.text.model import TextModel
 from mangaassist.training.text.preprocessing import character_ngrams, normalise, word_ngrams, words
@@ -119,7 +119,7 @@ def test_character_ngrams_equal_the_obvious_loop() -> None:
 def test_weights_equal_the_written_formula() -> None:
     """(1 + ln tf) * (ln((1+n)/(1+df)) + 1), each block scaled to length 1."""
     texts = ["order order manga", "manga", "return manga"]
-    vocabulary = learn_vocabulary(texts)
+    vocabulary = read_corpus(texts).vocabulary()
     columns, values = vocabulary.word.row(word_ngrams("order order manga"))
     got = {vocabulary.word.terms[c]: v for c, v in zip(columns, values, strict=True)}
     idf = {
@@ -136,18 +136,33 @@ def test_weights_equal_the_written_formula() -> None:
     assert got == pytest.approx({term: value / length for term, value in raw.items()}, abs=CLOSE)
 
 
+@given(texts=st.lists(TEXTS, min_size=1, max_size=12), seen=st.integers(1, 12))
+@settings(max_examples=60, deadline=None)
+def test_training_rows_are_serving_rows(texts: list[str], seen: int) -> None:
+    """TRN-6: the vectorised rows a machine is trained on are bit for bit those one text gets when served."""
+    corpus = read_corpus(texts)
+    vocabulary = corpus.vocabulary(np.arange(min(seen, len(texts))))
+    matrix = corpus.matrix(vocabulary)
+    other = read_corpus([*texts, "words of others"]).matrix(vocabulary)
+    for row, text in enumerate(texts):
+        columns, weights = vocabulary.row(text)
+        for made in (matrix[[row]], other[[row]]):
+            assert made.indices.tolist() == columns.tolist()
+            assert made.data.tobytes() == weights.tobytes()
+
+
 def test_features_equal_sklearn_on_english() -> None:
     """The featuriser against an independent one, block by block, on texts without one-letter words."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     texts = [text for text in labelled_examples()["text"] if text.isascii()]
-    vocabulary = learn_vocabulary(texts)
+    vocabulary = read_corpus(texts).vocabulary()
     peers = [
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"[a-z0-9]+"),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, token_pattern=None),
     ]
     start = 0
-    mine = vocabulary.matrix(texts).toarray()
+    mine = read_corpus(texts).matrix(vocabulary).toarray()
     for block, peer in zip((vocabulary.word, vocabulary.character), peers, strict=True):
         theirs = peer.fit_transform(texts).toarray()
         assert list(peer.get_feature_names_out()) == list(block.terms)
@@ -425,8 +440,8 @@ def test_out_of_fold_rows_are_unseen() -> None:
 
 def test_linear_machine_handles_missing_classes() -> None:
     """A class without rows gets no weights and a sure no; a single class gets a sure yes."""
-    vocabulary: Vocabulary = learn_vocabulary(["a b", "c d", "e f"])
-    rows = vocabulary.matrix(["a b", "c d", "e f"])
+    vocabulary: Vocabulary = read_corpus(["a b", "c d", "e f"]).vocabulary()
+    rows = read_corpus(["a b", "c d", "e f"]).matrix(vocabulary)
     weights, biases = fit_linear(rows, np.array([0, 2, 2]), 3, seed=0)
     assert not weights[:, 1].any()
     assert biases[1] == -1

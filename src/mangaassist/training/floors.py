@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist.training.text.features import Vocabulary, learn_vocabulary
+from mangaassist.training.text.features import Vocabulary, read_corpus
 
 _CHUNK = 1_000
 
@@ -46,7 +46,7 @@ class NearestCentroid:
     def predict(self, texts: Sequence[str]) -> list[str]:
         answers: list[str] = []
         for start in range(0, len(texts), _CHUNK):
-            scores = self.vocabulary.matrix(texts[start : start + _CHUNK]) @ self.centroids
+            scores = read_corpus(texts[start : start + _CHUNK]).matrix(self.vocabulary) @ self.centroids
             answers += [self.labels[code] for code in scores.argmax(axis=1)]
         return answers
 
@@ -72,12 +72,13 @@ def _centroids(texts: Sequence[str], labels: Sequence[str]) -> NearestCentroid:
     from scipy.sparse import csr_array
 
     names, codes = np.unique(np.array(labels, dtype=object), return_inverse=True)
-    vocabulary = learn_vocabulary(texts)
+    corpus = read_corpus(texts)
+    vocabulary = corpus.vocabulary()
     member = csr_array(
         (np.ones(len(codes), dtype=np.float32), (codes, np.arange(len(codes)))),
         shape=(len(names), len(codes)),
     )
-    sums = (member @ vocabulary.matrix(texts)).toarray()
+    sums = (member @ corpus.matrix(vocabulary)).toarray()
     lengths = np.sqrt(np.square(sums, dtype=np.float64).sum(axis=1))
     centroids = (sums / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
     return NearestCentroid(tuple(names.tolist()), vocabulary, np.ascontiguousarray(centroids.T))

@@ -17,7 +17,7 @@ from mangaassist.stats.calibration import expected_calibration_error, fit_temper
 from mangaassist.stats.confident import confident_joint
 from mangaassist.stats.intervals import wilson
 from mangaassist.training.splits import assign_folds
-from mangaassist.training.text.features import learn_vocabulary
+from mangaassist.training.text.features import read_corpus
 from mangaassist.training.text.linear import OutOfFold, fit_linear, out_of_fold
 from mangaassist.training.text.model import TextModel, confidence
 
@@ -96,10 +96,12 @@ def fit(
     columns = [*names, out_of_scope_label] if has_outside else names
     code_of = {label: code for code, label in enumerate(columns)}
     codes = np.array([code_of[label] for label in labels], dtype=np.int64)
-    held_out = out_of_fold(texts, codes, assign_folds(groups, labels, seed=seed), len(columns), seed=seed)
+    corpus = read_corpus(texts)
+    folds = assign_folds(groups, labels, seed=seed)
+    held_out = out_of_fold(corpus, texts, codes, folds=folds, classes=len(columns), seed=seed)
     temperature, threshold, rule = _calibrate(held_out, codes, len(names))
-    vocabulary = learn_vocabulary(texts)
-    weights, biases = fit_linear(vocabulary.matrix(texts), codes, len(columns), seed=seed)
+    vocabulary = corpus.vocabulary()
+    weights, biases = fit_linear(corpus.matrix(vocabulary), codes, len(columns), seed=seed)
     rows = np.flatnonzero(codes < len(names))
     chances, _ = confidence(held_out.margins[rows], len(names), temperature)
     facts: dict[str, Any] = {

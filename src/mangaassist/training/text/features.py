@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -48,8 +48,9 @@ class Block:
         found = np.fromiter((columns[gram] for gram in counts), dtype=np.int32, count=len(counts))
         tf = np.fromiter(counts.values(), dtype=np.int32, count=len(counts))
         weights = _DAMPED[tf] * self.idf[found]
-        length = np.float32(math.sqrt(np.square(weights, dtype=np.float64).sum()))
-        return found, weights / length if length > 0 else weights
+        # One after the other, as Corpus.matrix sums them, so that both give the same bits.
+        squares = np.cumsum(np.square(weights, dtype=np.float64))
+        return found, weights / np.float32(math.sqrt(squares[-1])) if len(found) else weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,37 +70,92 @@ class Vocabulary:
         word_columns, word_weights = self.word.row(word_ngrams(normalised))
         columns, weights = self.character.row(character_ngrams(normalised))
         return (
-            np.concatenate([word_columns, columns + len(self.word.terms)]),
+            np.concatenate([word_columns, columns + len(self.word.terms)], dtype=np.int32),
             np.concatenate([word_weights, weights]),
         )
 
-    def matrix(self, texts: Sequence[str]) -> csr_array:
-        """One row per text, shape (len(texts), size), float32: the same numbers as :meth:`row`."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Counts:
+    """N-gram counts of every text, in order of first appearance.
+
+    Attributes:
+        grams: gram -> its number.
+        numbers, tf: shape (cells,), the gram and how often it occurs.
+        texts: shape (cells,), the text each cell belongs to, rising.
+    """
+
+    grams: dict[str, int]
+    numbers: NDArray[np.int64]
+    tf: NDArray[np.int64]
+    texts: NDArray[np.int64]
+
+    def block(self, rows: NDArray[np.int64], total: int) -> Block:
+        """The n-grams of the texts ``rows``; rare ones are left out of large sets."""
+        minimum = 2 if len(rows) >= _RARE_FROM else 1
+        inside = np.zeros(total, dtype=np.bool_)
+        inside[rows] = True
+        frequency = np.bincount(self.numbers[inside[self.texts]], minlength=len(self.grams)).tolist()
+        kept = sorted(gram for gram, number in self.grams.items() if frequency[number] >= minimum)
+        idf = [math.log((1 + len(rows)) / (1 + frequency[self.grams[gram]])) + 1 for gram in kept]
+        return Block(tuple(kept), np.array(idf, dtype=np.float32))
+
+    def matrix(self, block: Block, total: int) -> csr_array:
+        """:meth:`Block.row` of every text, to the last bit, without a loop over texts."""
         from scipy.sparse import csr_array
 
-        rows = [self.row(text) for text in texts]
-        ends = np.cumsum([0, *(len(columns) for columns, _ in rows)], dtype=np.int32)
-        columns = np.concatenate([np.empty(0, np.int32), *(columns for columns, _ in rows)])
-        weights = np.concatenate([np.empty(0, np.float32), *(weights for _, weights in rows)])
-        return csr_array((weights, columns, ends), shape=(len(rows), self.size))
+        column_of = np.full(len(self.grams), -1, dtype=np.int32)
+        column_of[[self.grams[term] for term in block.terms if term in self.grams]] = [
+            column for column, term in enumerate(block.terms) if term in self.grams
+        ]
+        columns = column_of[self.numbers]
+        known = columns >= 0
+        columns, texts = columns[known], self.texts[known]
+        weights = _DAMPED[self.tf[known]] * block.idf[columns]
+        squares = np.bincount(texts, weights=np.square(weights, dtype=np.float64), minlength=total)
+        weights /= np.sqrt(squares).astype(np.float32)[texts]
+        ends = np.concatenate([[0], np.cumsum(np.bincount(texts, minlength=total))]).astype(np.int32)
+        return csr_array((weights, columns, ends), shape=(total, len(block.terms)))
 
 
-def learn_vocabulary(texts: Sequence[str]) -> Vocabulary:
-    """The n-grams of ``texts`` with their document frequencies; rare ones are left out of large sets."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Corpus:
+    """Texts cut into n-grams once, for the several vocabularies that cross-fitting learns from them."""
+
+    size: int
+    _word: _Counts
+    _character: _Counts
+
+    def vocabulary(self, rows: NDArray[np.int64] | None = None) -> Vocabulary:
+        """The n-grams of the texts ``rows`` (default all) with their document frequencies."""
+        rows = np.arange(self.size) if rows is None else rows
+        return Vocabulary(self._word.block(rows, self.size), self._character.block(rows, self.size))
+
+    def matrix(self, vocabulary: Vocabulary) -> csr_array:
+        """One row per text, shape (size, vocabulary.size), float32: the same bits as ``vocabulary.row``."""
+        from scipy.sparse import csr_array, hstack
+
+        blocks = ((self._word, vocabulary.word), (self._character, vocabulary.character))
+        return csr_array(hstack([counts.matrix(block, self.size) for counts, block in blocks], format="csr"))
+
+
+def read_corpus(texts: Sequence[str]) -> Corpus:
+    """Cut ``texts`` into n-grams."""
     normalised = [normalise(text) for text in texts]
-    minimum = 2 if len(texts) >= _RARE_FROM else 1
-    return Vocabulary(
-        _learn_block(normalised, word_ngrams, minimum), _learn_block(normalised, character_ngrams, minimum)
+    return Corpus(
+        len(texts),
+        _count(word_ngrams(text) for text in normalised),
+        _count(character_ngrams(text) for text in normalised),
     )
 
 
-def _learn_block(normalised: Sequence[str], ngrams: Callable[[str], list[str]], minimum: int) -> Block:
-    numbers: dict[str, int] = {}
-    seen = array("l")
-    for text in normalised:
-        seen.extend([numbers.setdefault(gram, len(numbers)) for gram in set(ngrams(text))])
-    frequency = np.bincount(np.frombuffer(seen, dtype=np.dtype("l")), minlength=len(numbers))
-    kept = sorted(gram for gram, number in numbers.items() if frequency[number] >= minimum)
-    chosen = frequency[[numbers[gram] for gram in kept]] if kept else np.empty(0, np.int32)
-    idf = [math.log((1 + len(normalised)) / (1 + count)) + 1 for count in chosen.tolist()]
-    return Block(tuple(kept), np.array(idf, dtype=np.float32))
+def _count(rows: Iterable[list[str]]) -> _Counts:
+    grams: dict[str, int] = {}
+    numbers, tf, lengths = array("q"), array("q"), array("q")
+    for found in rows:
+        counts = Counter(found)
+        numbers.extend([grams.setdefault(gram, len(grams)) for gram in counts])
+        tf.extend(counts.values())
+        lengths.append(len(counts))
+    texts = np.repeat(np.arange(len(lengths)), np.frombuffer(lengths, dtype=np.int64))
+    return _Counts(grams, np.frombuffer(numbers, dtype=np.int64), np.frombuffer(tf, dtype=np.int64), texts)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist.training.splits import fold_rows
-from mangaassist.training.text.features import learn_vocabulary
+from mangaassist.training.text.features import Corpus
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -69,7 +69,13 @@ class OutOfFold:
 
 
 def out_of_fold(
-    texts: Sequence[str], codes: NDArray[np.int64], folds: NDArray[np.int64], classes: int, *, seed: int
+    corpus: Corpus,
+    texts: Sequence[str],
+    codes: NDArray[np.int64],
+    *,
+    folds: NDArray[np.int64],
+    classes: int,
+    seed: int,
 ) -> OutOfFold:
     """Score every row by the machine of the folds it is not in.
 
@@ -80,9 +86,8 @@ def out_of_fold(
     for train, held in fold_rows(folds, texts):
         if len(train) == 0:
             continue
-        vocabulary = learn_vocabulary([texts[row] for row in train])
-        rows = vocabulary.matrix([texts[row] for row in train])
-        weights, biases = fit_linear(rows, codes[train], classes, seed=seed)
-        margins[held] = vocabulary.matrix([texts[row] for row in held]) @ weights + biases
+        rows = corpus.matrix(corpus.vocabulary(train))
+        weights, biases = fit_linear(rows[train], codes[train], classes, seed=seed)
+        margins[held] = rows[held] @ weights + biases
         known[held] = np.isin(codes[held], codes[train])
     return OutOfFold(margins, known)
