@@ -317,7 +317,7 @@ def test_a_persons_rollback(home: Home) -> None:
 class Late:
     """A reader that never gets there."""
 
-    def acknowledge(self, story: str, epoch: int, *, within: timedelta) -> None:
+    def acknowledge(self, story: str, epoch: int, *, within: timedelta) -> int:
         raise Unavailable("reader", expected="epoch", got="silence", next_step="Look at it.")
 
 
@@ -325,8 +325,9 @@ class Counting:
     def __init__(self) -> None:
         self.seen: list[int] = []
 
-    def acknowledge(self, story: str, epoch: int, *, within: timedelta) -> None:
+    def acknowledge(self, story: str, epoch: int, *, within: timedelta) -> int:
         self.seen.append(epoch)
+        return 1
 
 
 def test_a_rollback_waits_for_every_reader(home: Home) -> None:

@@ -138,7 +138,7 @@ def test_another_process_acknowledges_and_a_killed_one_is_not_waited_for(home: H
         readers[0].kill()
         readers[0].wait(30)
         after = target.rollback("intent", decision=failing("intent/2"))
-        Readers(home).acknowledge("intent", after.epoch, within=30 * SECOND)
+        assert Readers(home).acknowledge("intent", after.epoch, within=30 * SECOND) == 1
         assert list(Readers(home).epochs("intent").values()) == [after.epoch]
     finally:
         for reader in readers:

@@ -37,8 +37,12 @@ _LEAST_HOLDOUT = 0.05
 class Reader(Protocol):
     """Somebody who serves a deployment and can say since when."""
 
-    def acknowledge(self, story: str, epoch: int, *, within: timedelta) -> None:
-        """Return once ``epoch`` or a newer one is served; raise Unavailable when it takes too long."""
+    def acknowledge(self, story: str, epoch: int, *, within: timedelta) -> int:
+        """Return once ``epoch`` or a newer one is served; raise Unavailable when it takes too long.
+
+        Returns:
+            How many readers that speaks for.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +68,9 @@ class Rollback:
     def verdict(self) -> Verdict:
         """PRO-4 as a verdict: an acceptance criterion, measured."""
         status = Status.PASS if self.seconds <= self.limit else Status.FAIL
+        seen = f"as seen by the last of {self.readers} readers" if self.readers else "with nobody serving it"
         sentence = (
-            f"Version {self.version} was taken back in {self.seconds:.3f} s as seen by the last of "
-            f"{self.readers} readers (limit {self.limit:g} s)."
+            f"Version {self.version} was taken back in {self.seconds:.3f} s {seen} (limit {self.limit:g} s)."
         )
         return Verdict(
             "rollback.seconds", status, sentence, value=self.seconds, threshold=self.limit, n=self.readers
@@ -287,15 +291,14 @@ class Controller:
         self, story: Story, version: int, after: Deployment, started: float, *, at: datetime, actor: str
     ) -> Rollback:
         limit = story.rollout.rollback_within
-        for reader in self._readers:
-            reader.acknowledge(story.name, after.epoch, within=limit)
+        readers = sum(reader.acknowledge(story.name, after.epoch, within=limit) for reader in self._readers)
         seconds = perf_counter() - started
-        measured = Rollback(story.name, version, after, seconds, len(self._readers), limit.total_seconds())
+        measured = Rollback(story.name, version, after, seconds, readers, limit.total_seconds())
         body = {
             "version": version,
             "epoch": after.epoch,
             "seconds": seconds,
-            "readers": len(self._readers),
+            "readers": readers,
             "verdict": measured.verdict.as_dict(),
         }
         self._registry.ledger.append(

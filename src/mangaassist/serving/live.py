@@ -123,8 +123,8 @@ class LivePointer:
         if self._acknowledgement is not None:
             self._acknowledgement.withdraw()
 
-    def acknowledge(self, story: str, epoch: int, *, within: timedelta) -> None:
-        """Return once this reader serves ``epoch`` or a newer one.
+    def acknowledge(self, story: str, epoch: int, *, within: timedelta) -> int:
+        """Return 1 once this reader serves ``epoch`` or a newer one.
 
         Raises:
             Unavailable: it did not get there in time.
@@ -137,6 +137,7 @@ class LivePointer:
             )
         if not seen:
             raise _late(story, epoch, ["this process"], within)
+        return 1
 
     def _poll(self, interval: timedelta) -> None:
         while not self._stop.wait(interval.total_seconds()):
@@ -206,17 +207,21 @@ class Readers:
                     found[path.stem] = 0  # between write and truncate: not there yet, ask again
         return found
 
-    def acknowledge(self, story: str, epoch: int, *, within: timedelta) -> None:
+    def acknowledge(self, story: str, epoch: int, *, within: timedelta) -> int:
         """Return once every living reader that serves ``story`` serves ``epoch`` or a newer one.
+
+        Returns:
+            How many there are.
 
         Raises:
             Unavailable: some did not get there in time; they are named.
         """
         started, pause = perf_counter(), threading.Event()
         while True:
-            late = [name for name, seen in self.epochs(story).items() if seen is not None and seen < epoch]
+            serving = {name: seen for name, seen in self.epochs(story).items() if seen is not None}
+            late = [name for name, seen in serving.items() if seen < epoch]
             if not late:
-                return
+                return len(serving)
             if perf_counter() - started > within.total_seconds():
                 raise _late(story, epoch, late, within)
             pause.wait(0.005)
