@@ -77,8 +77,8 @@ class Season:
     """
 
     begins: datetime
-    audience: float = 3.0
-    vocabulary: float = 0.5
+    audience: float = 6.0
+    vocabulary: float = 0.35
     surge_begins: datetime | None = None
     surge: float = 1.6
     recall_begins: datetime | None = None

@@ -6,9 +6,10 @@ are the requests of their union.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,9 +67,9 @@ class Size:
     future_days: int = 90
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class World:
-    """A simulated shop; build one with :func:`build_world`.
+    """A simulated shop; build one with :func:`build_world`. Two worlds are the same only if they are one.
 
     Attributes:
         seed: everything random follows from it.
@@ -94,36 +95,14 @@ class World:
 
     def history(self) -> list[Sample]:
         """Utterances of the weeks before the start that were drawn for labelling, role train."""
-        per_day = self.size.labelled / self.size.history_days
-        turns: list[Turn] = []
-        day = self.history_start
-        while day < self.start:
-            generator = self._generator("history", _ordinal(day))
-            turns.extend(converse(self.stage, generator, day=day, turns=round(per_day * 1.2)))
-            day += _ONE_DAY
-        kept = [turn for turn in turns if turn.at < self.start]
-        return _thin(samples_of(kept, self.shoppers, role="train"), self.size.labelled)
+        return list(_history(self))
 
     def golden(self) -> list[Sample]:
         """A frozen set over all labels and languages in phrasings that neither history nor traffic uses.
 
         Labels and their families weigh the same here, whatever their share of traffic.
         """
-        generator = self._generator("golden", 0)
-        draw = draws(generator)
-        span = self.start - self.history_start
-        turns: list[Turn] = []
-        for number in range(self.size.golden * 2):
-            shopper = int(next(draw) * len(self.shoppers))
-            language = _golden_language(int(self.shoppers.locale[shopper]), next(draw))
-            family = pick(self.stage.families[(pick(LABELS, next(draw)), language, "golden")], next(draw))
-            register = int(self.shoppers.register[shopper])
-            said = speak(family, draw, catalog=self.stage.catalog, asked=self.stage.asked, register=register)
-            created = datetime.fromtimestamp(self.shoppers.created[shopper], tz=self.start.tzinfo)
-            at = max(self.history_start, created) + next(draw) * min(span, self.start - created)
-            if created < self.start:
-                turns.append(Turn(at, shopper, f"g{number:06d}", 1, said))
-        return samples_of(turns, self.shoppers, role="golden")[: self.size.golden]
+        return list(_golden(self))
 
     def requests(self, since: datetime, until: datetime) -> list[Request]:
         """Live requests with ``since <= at < until``, in order of time.
@@ -136,14 +115,18 @@ class World:
         # A conversation may run past midnight, so the day before a window can reach into it.
         day = max(self.start, midnight(since) - _ONE_DAY)
         while day < until:
-            found.extend(one for one in self._day(day) if since <= one.at < until)
+            found.extend(one for one in _day(self, day) if since <= one.at < until)
             day += _ONE_DAY
         return sorted(found, key=lambda one: (one.at, one.request_id))
 
     def live(self, requests: Iterable[Request], *, limit: int) -> list[Sample]:
-        """Whole conversations out of ``requests`` drawn for labelling, about ``limit`` utterances."""
-        turns = [request.turn for request in requests]
-        return _thin(samples_of(turns, self.shoppers, role="train"), limit)
+        """Conversations out of ``requests`` drawn for labelling, about ``limit`` utterances.
+
+        A text counts at its first occurrence only, and never when it is in the golden set.
+        """
+        held_out = {one.example_id for one in self.golden()}
+        found = samples_of((request.turn for request in requests), self.shoppers, role="train")
+        return _thin([one for one in found if one.example_id not in held_out], limit)
 
     def outcome(self, request: Request, label: str, *, abstains: bool) -> Outcome:
         """What becomes of answering ``request`` with ``label``; see :mod:`~.traffic`."""
@@ -191,13 +174,8 @@ class World:
 
     def feature_rows(self, since: datetime, until: datetime, *, every: timedelta = _ONE_DAY) -> pl.DataFrame:
         """Nightly feature rows per account; see :func:`~.shoppers.feature_rows`."""
-        generator = self._generator("features", _ordinal(since))
+        generator = self.generator("features", _ordinal(since))
         return feature_rows(self.shoppers, generator, since=since, until=until, every=every)
-
-    def _day(self, day: datetime) -> list[Request]:
-        generator = self._generator("traffic", _ordinal(day))
-        turns = converse(self.stage, generator, day=day, turns=self.size.requests_per_day)
-        return requests_of(turns, self.shoppers, self._generator("ids", _ordinal(day)))
 
     def _check_window(self, since: datetime, until: datetime) -> None:
         end = self.start + timedelta(days=self.size.future_days)
@@ -209,7 +187,8 @@ class World:
                 next_step="Move the window, or build the world with another start or future_days.",
             )
 
-    def _generator(self, stream: str, number: int) -> np.random.Generator:
+    def generator(self, stream: str, number: int) -> np.random.Generator:
+        """The generator of one part of the world; parts never share one."""
         return np.random.default_rng([self.seed, _STREAMS.index(stream), number])
 
     def _keyed(self, stream: str) -> Callable[[str], np.random.Generator]:
@@ -254,6 +233,52 @@ def build_world(
     )
     stage = Stage(shoppers, read_families(), catalog, popularity(catalog, streams["popularity"]), season)
     return World(seed, start, size, stage, annotators.hire(streams["vendor"], japanese_lapse=japanese_lapse))
+
+
+# Small windows are asked for one after the other, so the last days stay in memory.
+@lru_cache(maxsize=4)
+def _day(world: World, day: datetime) -> tuple[Request, ...]:
+    generator = world.generator("traffic", _ordinal(day))
+    turns = converse(world.stage, generator, day=day, turns=world.size.requests_per_day)
+    return tuple(requests_of(turns, world.shoppers, world.generator("ids", _ordinal(day))))
+
+
+@lru_cache(maxsize=2)
+def _history(world: World) -> tuple[Sample, ...]:
+    per_day = world.size.labelled / world.size.history_days
+    turns: list[Turn] = []
+    day = world.history_start
+    while day < world.start:
+        generator = world.generator("history", _ordinal(day))
+        # A little more than needed, because texts repeat.
+        turns.extend(converse(world.stage, generator, day=day, turns=round(per_day * 1.2)))
+        day += _ONE_DAY
+    kept = (turn for turn in turns if turn.at < world.start)
+    return tuple(_thin(samples_of(kept, world.shoppers, role="train"), world.size.labelled))
+
+
+@lru_cache(maxsize=2)
+def _golden(world: World) -> tuple[Sample, ...]:
+    draw = draws(world.generator("golden", 0))
+    turns = [turn for number in range(world.size.golden * 2) if (turn := _golden_turn(world, draw, number))]
+    # Two families can meet in one short sentence; a frozen set gives way to what was really said.
+    said_before = {one.example_id for one in _history(world)}
+    found = samples_of(turns, world.shoppers, role="golden")
+    return tuple([one for one in found if one.example_id not in said_before][: world.size.golden])
+
+
+def _golden_turn(world: World, draw: Iterator[float], number: int) -> Turn | None:
+    """One curated utterance by a random shopper; None when they had no account before the start."""
+    stage, shoppers = world.stage, world.shoppers
+    shopper = int(next(draw) * len(shoppers))
+    language = _golden_language(int(shoppers.locale[shopper]), next(draw))
+    family = pick(stage.families[(pick(LABELS, next(draw)), language, "golden")], next(draw))
+    register = int(shoppers.register[shopper])
+    said = speak(family, draw, catalog=stage.catalog, asked=stage.asked, register=register)
+    opened = datetime.fromtimestamp(shoppers.created[shopper], tz=UTC)
+    earliest = max(world.history_start, opened)
+    at = earliest + next(draw) * (world.start - earliest)
+    return Turn(at, shopper, f"g{number:06d}", 1, said) if opened < world.start else None
 
 
 def _ordinal(day: datetime) -> int:

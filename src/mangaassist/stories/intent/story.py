@@ -22,7 +22,7 @@ STORY = Story(
     window=Window("sliding", days=84),
     thresholds=(
         Threshold("golden.accuracy", minimum=0.90, regression=0.002),
-        Threshold("golden.macro_f1", minimum=0.88, regression=0.005),
+        Threshold("golden.macro_f1", minimum=0.88),
         Threshold("golden.coverage", minimum=0.85, blocking=False),
         Threshold("adversarial.accuracy", regression=0.02),
     ),
