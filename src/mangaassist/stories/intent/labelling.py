@@ -8,6 +8,7 @@ precision matters here, coverage does not, because silence costs nothing (LAB-6 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -242,8 +243,14 @@ FUNCTIONS: tuple[LabellingFunction, ...] = (
     ),
 )
 
-RULES_VERSION = "rules-" + digest([[one.name, one.label, one.pattern, one.unless] for one in FUNCTIONS])[:12]
-"""Identity of the rule set: it changes with any rule, and is the annotator of every label the rules give."""
+
+def rules_version(functions: Sequence[LabellingFunction]) -> str:
+    """Identity of a rule set: it changes with any rule, their order included."""
+    return "rules-" + digest([[one.name, one.label, one.pattern, one.unless] for one in functions])[:12]
+
+
+RULES_VERSION = rules_version(FUNCTIONS)
+"""The annotator of every label these rules give."""
 
 
 @cache
