@@ -345,6 +345,24 @@ def test_a_full_disk_fails_the_append_and_loses_nothing_before_it(
     assert tables.numbers == [1, 4]
 
 
+def test_an_append_that_failed_at_the_sync_does_not_come_back(
+    spool: Spool, tables: FakeTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller was told no and will append again: delivering it would double it."""
+
+    def broken(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    spool.append(records(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", broken)
+        with pytest.raises(Unavailable, match="free space"):
+            spool.append(records(2))
+    spool.append(records(2))
+    spool.drain(tables, TABLE, NUMBERS)
+    assert tables.numbers == [1, 2]
+
+
 def test_a_writer_that_lives_shows_only_what_it_acknowledged(spool: Spool, tmp_path: Path) -> None:
     spool.append(records(1))
     path = segments(tmp_path)[0]

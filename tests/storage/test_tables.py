@@ -22,6 +22,7 @@ from mangaassist.core.clock import SimulatedClock
 from mangaassist.core.errors import InputError, IntegrityError, MangaAssistError
 from mangaassist.core.home import Home
 from mangaassist.core.settings import Settings
+from mangaassist.storage.fileio import DurableFileIO
 from mangaassist.storage.fingerprint import fingerprint
 from mangaassist.storage.ledger import Ledger
 from mangaassist.storage.tables import BufferedWriter, Tables
@@ -376,6 +377,29 @@ def test_a_flipped_byte_is_an_error_or_a_different_fingerprint(home: Home, table
 @pytest.mark.soak
 def test_a_flipped_byte_is_told_for_long(home: Home, tables: Tables) -> None:
     assert _flip(home, tables, points=3000, seed=5) > 0
+
+
+@pytest.mark.parametrize("name", ["m0.avro", "v1.metadata.json"])
+def test_no_flipped_byte_of_a_metadata_file_reaches_a_decoder(tmp_path: Path, name: str) -> None:
+    """pyiceberg's Avro decoder can crash the process on damaged input: a checksum stands before it."""
+    files, path = DurableFileIO(), tmp_path / name
+    with files.new_output(str(path)).create() as stream:
+        stream.write(b"some ")
+        stream.write(b"metadata")
+    sound = path.read_bytes()
+    assert files.new_input(str(path)).open().read() == sound == b"some metadata"
+    for position in range(len(sound)):
+        path.write_bytes(sound[:position] + bytes([sound[position] ^ 4]) + sound[position + 1 :])
+        with pytest.raises(OSError, match="checksum"):
+            files.new_input(str(path)).open()
+    files.delete(str(path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metadata_of_another_engine_has_no_checksum_and_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "v1.metadata.json"
+    path.write_bytes(b"{}")
+    assert DurableFileIO().new_input(str(path)).open().read() == b"{}"
 
 
 def test_missing_data_is_one_sentence(home: Home, tables: Tables) -> None:

@@ -122,6 +122,9 @@ def explained(what: str, place: Path) -> Iterator[None]:
         raise explain(what, place, error.orig or error) from error
     except sqlite3.Error as error:
         raise explain(what, place, error) from error
+    except UnicodeDecodeError as error:
+        # The driver lets it through for text that is none, also inside its own error messages.
+        raise damaged(what, str(error)) from error
     except OSError as error:
         raise unwritable(place, error) from error
 

@@ -277,7 +277,7 @@ def _entry(row: sa.RowMapping | Mapping[str, Any]) -> Entry:
     try:
         body = orjson.loads(row["body"])
         at = parse_instant(row["at"], field="ledger at")
-    except (orjson.JSONDecodeError, InputError) as error:
+    except (orjson.JSONDecodeError, InputError, AttributeError, TypeError) as error:
         raise damaged("ledger", f"an unreadable entry {row['sequence']}") from error
     return Entry(
         row["sequence"],
