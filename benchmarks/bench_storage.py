@@ -272,9 +272,10 @@ def table_rows(folder: Path, rows: int) -> Iterator[Row]:
 def show(rows: list[Row]) -> None:
     for row in rows:
         tail = "" if row.p95 is None else f"  p95 {row.p95:9,.1f}"
+        floor = f"{row.floor_p50:,.1f}" + ("" if row.floor_p95 is None else f", p95 {row.floor_p95:,.1f}")
         print(
             f"{row.what:45} {row.p50:12,.1f}{tail:15} {row.unit:9}  "
-            f"x{row.ratio:<6.2f} of {row.floor_name} ({row.floor_p50:,.1f})"
+            f"x{row.ratio:<6.2f} of {row.floor_name} ({floor})"
         )
 
 
