@@ -165,11 +165,13 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Why a version is where it is, from the ledger: labels, features, code, gates, people."""
-    from mangaassist.lifecycle.explaining import explain as run
+    from mangaassist.promotion.explain import explain as run
 
     here = session(context, home, as_json)
-    body, lines = run(here.platform(), name, version)
-    here.answer(body, lambda: typer.echo("\n".join(lines)))
+    platform = here.platform()
+    platform.module(name)
+    found = run(platform.registry, name, version)
+    here.answer(found.body, lambda: typer.echo("\n".join(found.lines)))
 
 
 @registry.command("list")

@@ -34,14 +34,14 @@ def demo(
 ) -> None:
     """Play the main job on a simulated shop: two retrains, drift, a canary that fails and is rolled back."""
     from mangaassist.lifecycle.demo import open_demo, play
-    from mangaassist.lifecycle.summary import print_summary
+    from mangaassist.lifecycle.summary import summary_lines
 
     here = session(context, home, as_json)
-    platform = open_demo(here.home, seed=seed)
+    platform = open_demo(here.home)
     result = play(platform, seed=seed, on_event=here.note)
-    here.answer(result.as_dict(), lambda: print_summary(result))
+    here.answer(result.as_dict(), lambda: typer.echo("\n".join(summary_lines(result))))
     if not no_serve:
-        from mangaassist.lifecycle.service import run_server
+        from mangaassist.web.server import run_server
 
         run_server(here.platform(), host=host, port=port, on_event=here.note)
 
@@ -53,7 +53,7 @@ def serve(
     home: HomeOption = None,
 ) -> None:
     """Predictions, health, metrics, OpenAPI and the status page over HTTP."""
-    from mangaassist.lifecycle.service import run_server
+    from mangaassist.web.server import run_server
 
     here = session(context, home, False)
     run_server(here.platform(), host=host, port=port, on_event=here.note)

@@ -32,6 +32,15 @@ def read_outcomes(platform: Platform, name: str) -> pl.DataFrame:
     return _read(platform, outcomes_table(name), OUTCOME_SCHEMA)
 
 
+def drain(platform: Platform, name: str) -> int:
+    """Move what any process has logged for a story into its tables; returns the rows moved."""
+    log = PredictionLog.open(platform.home, name)
+    try:
+        return log.drain(platform.tables)
+    finally:
+        log.close()
+
+
 def collect(platform: Platform, name: str) -> EvidenceAccumulator:
     """The evidence of the running rollout, counted afresh from the durable log.
 
@@ -47,11 +56,7 @@ def collect(platform: Platform, name: str) -> EvidenceAccumulator:
             got="none",
             next_step=f"Run 'mangaassist retrain {name}' to make a candidate.",
         )
-    log = PredictionLog.open(platform.home, name)
-    try:
-        log.drain(platform.tables)
-    finally:
-        log.close()
+    drain(platform, name)
     return rebuild(
         deployment,
         read_predictions(platform, name),

@@ -1,0 +1,277 @@
+"""A simulated shop on a simulated clock, played through the real router, model server, log and controller.
+
+It knows the truth and the platform does not: only examples, votes, requests and outcomes cross over, each at
+the time it would have been known.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import count
+from typing import TypeVar
+
+import polars as pl
+
+from mangaassist.core.clock import SimulatedClock
+from mangaassist.core.verdict import Action, Decision
+from mangaassist.drift.hub import DriftReport
+from mangaassist.features.catalog import Catalog
+from mangaassist.labels.quality import review_lots
+from mangaassist.labels.records import Label, examples_frame, labels_frame
+from mangaassist.lifecycle.monitoring import Monitor, next_step, truths
+from mangaassist.lifecycle.platform import Platform
+from mangaassist.promotion.accumulator import EvidenceAccumulator
+from mangaassist.promotion.controller import Controller
+from mangaassist.promotion.versions import SHADOW, Deployment
+from mangaassist.retraining.schedule import Proposed, RetrainProposal
+from mangaassist.serving.live import LivePointer
+from mangaassist.serving.prediction_log import (
+    PREDICTION_SCHEMA,
+    Outcome,
+    PredictionLog,
+    PredictionRecord,
+)
+from mangaassist.serving.router import Request, Router
+from mangaassist.simulation.annotators import Misreading
+from mangaassist.simulation.samples import Sample
+from mangaassist.simulation.traffic import Request as Visit
+from mangaassist.simulation.world import World
+from mangaassist.stories.intent.labelling import RULES_VERSION
+from mangaassist.stories.intent.labelling import label as rule_label
+
+Known = TypeVar("Known")
+
+STORY = "intent"
+TICK = timedelta(minutes=5)
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+LOOK_HOURS = 4
+"""Production looks at drift every five minutes; every four hours shows the same in a demo's time."""
+LABELLED_A_DAY = 150
+"""Live utterances drawn for labelling each day."""
+
+
+@dataclass(slots=True)
+class Shop:
+    """The shop while it is being played.
+
+    Attributes:
+        misreading: a guideline error in force for labels given from now on; None for none.
+        decisions: every decision of the controller that moved something, oldest first.
+        proposals: every retraining proposal, oldest first.
+        requests: how many requests were answered.
+        strongest: the drift report in which most kinds had fired so far, the latest of those.
+    """
+
+    platform: Platform
+    world: World
+    clock: SimulatedClock
+    notify: Callable[[str], None]
+    misreading: Misreading | None = None
+    decisions: list[Decision] = field(default_factory=list)
+    proposals: list[tuple[datetime, RetrainProposal]] = field(default_factory=list)
+    requests: int = 0
+    strongest: DriftReport | None = None
+    monitor: Monitor | None = None
+    _pointer: LivePointer = field(init=False)
+    _router: Router = field(init=False)
+    _controller: Controller = field(init=False)
+    _log: PredictionLog = field(init=False)
+    _evidence: EvidenceAccumulator | None = None
+    _visits: list[Visit] = field(default_factory=list)
+    _outcomes: list[tuple[datetime, int, Outcome]] = field(default_factory=list)
+    _votes: list[tuple[datetime, int, Label]] = field(default_factory=list)
+    _order: Iterator[int] = field(default_factory=count)
+    _today: list[PredictionRecord] = field(default_factory=list)
+    _rows: pl.DataFrame = field(init=False)
+
+    def __post_init__(self) -> None:
+        registry = self.platform.registry
+        self._pointer = LivePointer(registry, prepare=self.platform.models.warm)
+        self._router = Router(self._pointer, self.platform.models)
+        self._controller = Controller(registry, readers=(self._pointer,))
+        self._log = PredictionLog.open(self.platform.home, STORY)
+        self._rows = _frame([])
+
+    def open_doors(self) -> None:
+        """The past: twelve weeks of labelled history, the golden set, and a feature history."""
+        world, store, story = self.world, self.platform.labels, self.platform.story(STORY)
+        catalog = Catalog.load(STORY)
+        features = world.feature_rows(world.history_start, world.start)
+        self.platform.features.append(catalog, "shopper", features)
+        history, golden = world.history(), world.golden()
+        self._add_examples([*history, *golden])
+        labels = [*self._label(history), *world.vendor_labels(golden), *world.golden_labels(golden)]
+        arrived = [one for one in labels if one.labeled_at <= self.clock.now()]
+        self._keep([one for one in labels if one.labeled_at > self.clock.now()])
+        store.add_labels(story, labels_frame(arrived, model_target=STORY), actor="simulation")
+        review_lots(store, story, actor="label-qa")
+
+    def until_settled(self, story: str, number: int, stage: str) -> None:
+        """Play on until version ``number`` has left ``stage`` ("shadow", or "canary" for all its steps)."""
+        while self._running(story, number, stage):
+            self.play(_HOUR)
+
+    def _running(self, story: str, number: int, stage: str) -> bool:
+        deployment = self.platform.registry.deployment(story)
+        return deployment.challenger == number and (deployment.stage == SHADOW) == (stage == SHADOW)
+
+    def play(self, duration: timedelta) -> None:
+        """Let ``duration`` pass, five minutes at a time; drift looks every few hours, nightly chores."""
+        end = self.clock.now() + duration
+        while self.clock.now() < end:
+            self._tick()
+            now = self.clock.now()
+            if now.minute == 0 and now.hour % LOOK_HOURS == 0:
+                self._watch(now)
+            if now.minute == 0 and now.hour == 0:
+                self._night(now)
+
+    def close(self) -> None:
+        """Move what is logged into the tables and let go of the files."""
+        self._night(self.clock.now())
+        self._log.close()
+
+    def _tick(self) -> None:
+        """Answer five minutes of requests, make their rows durable, then look at the rollout."""
+        until = self.clock.now() + TICK
+        rows = [row for visit in self._arrivals(until) for row in self._answer(visit)]
+        self._log.write(rows)
+        self._today.extend(rows)
+        self.clock.advance_to(until)
+        known = _due(self._outcomes, until)
+        self._log.write_outcomes(known)
+        self._look(rows, known, until)
+
+    def _arrivals(self, until: datetime) -> list[Visit]:
+        now = self.clock.now()
+        if not self._visits or self._visits[-1].at < now:
+            self._visits = self.world.requests(now, now + _DAY)[::-1]
+        found = []
+        while self._visits and self._visits[-1].at < until:
+            found.append(self._visits.pop())
+        return found
+
+    def _answer(self, visit: Visit) -> tuple[PredictionRecord, ...]:
+        request = Request(
+            visit.text, visit.request_id, visit.at, visit.user_id, cohort=visit.cohort, device=visit.device
+        )
+        answer = self._router.serve(STORY, request)
+        became = self.world.outcome(visit, answer.prediction.label, abstains=answer.prediction.abstains)
+        outcome = Outcome(visit.request_id, STORY, became.resolved, became.known_at)
+        heapq.heappush(self._outcomes, (became.known_at, next(self._order), outcome))
+        self.requests += 1
+        return answer.records
+
+    def _look(self, rows: list[PredictionRecord], known: list[Outcome], now: datetime) -> None:
+        deployment = self.platform.registry.deployment(STORY)
+        if deployment.challenger is None:
+            self._evidence = None
+            return
+        if self._evidence is None:
+            self._evidence = EvidenceAccumulator(
+                deployment, safety_labels=self.platform.story(STORY).safety_critical
+            )
+        self._evidence.observe(row.as_row() for row in rows)
+        self._evidence.observe_outcomes(one.as_row() for one in known)
+        decision = self._controller.step(self.platform.story(STORY), self._evidence.evidence(now), now)
+        if decision.action in (Action.PROMOTE, Action.ROLL_BACK):
+            self._moved(decision, deployment)
+
+    def _moved(self, decision: Decision, before: Deployment) -> None:
+        self.decisions.append(decision)
+        self._pointer.refresh()
+        after = self.platform.registry.deployment(STORY)
+        if after.challenger is None:
+            self._evidence = None
+        elif self._evidence is not None:
+            self._evidence.enter(after)
+        verb = "passed" if decision.action is Action.PROMOTE else "was rolled back from"
+        reason = "" if decision.action is Action.PROMOTE else f": {decision.reason}"
+        self.notify(f"{decision.at:%b %d %H:%M}  version {before.challenger} {verb} {before.stage}{reason}")
+
+    def _watch(self, now: datetime) -> None:
+        """One drift look at the champion, and what the schedule makes of it."""
+        champion = self.platform.registry.deployment(STORY).champion
+        if champion is None:
+            return
+        self._count_today()
+        if self.monitor is None or self.monitor.version != champion:
+            self._log.drain(self.platform.tables)
+            self.monitor = Monitor.open(self.platform, STORY, self._rows)
+        report = self.monitor.look(now)
+        if self.strongest is None or len(report.fired) >= len(self.strongest.fired):
+            self.strongest = report
+        proposal = next_step(self.platform, STORY, report)
+        if proposal.action is not Proposed.NOTHING:
+            self.proposals.append((now, proposal))
+            self.notify(f"{now:%b %d %H:%M}  {proposal.action} proposed: {proposal.reason}")
+
+    def _count_today(self) -> None:
+        fresh = _frame(self._today)
+        self._today.clear()
+        self._rows = pl.concat([self._rows, fresh])
+        if self.monitor is not None:
+            self.monitor.observe(fresh)
+
+    def _night(self, now: datetime) -> None:
+        """Move the log into its tables, deliver features and labels, learn what has become true."""
+        self._count_today()
+        self._log.drain(self.platform.tables)
+        day = now - _DAY
+        if day < self.world.start:
+            return
+        self.platform.features.append(Catalog.load(STORY), "shopper", self.world.feature_rows(day, now))
+        samples = self.world.live(self.world.requests(day, now), limit=LABELLED_A_DAY)
+        self._add_examples(samples)
+        self._keep(self._label(samples))
+        self._deliver(now)
+        if self.monitor is not None:
+            self.monitor.learn(self._rows, truths(self.platform, self.monitor.story))
+            self.monitor.record()
+
+    def _deliver(self, now: datetime) -> None:
+        """Hand over the votes that have come in; measure the agreement of every lot once a week."""
+        story, store = self.platform.story(STORY), self.platform.labels
+        votes = _due(self._votes, now)
+        if votes:
+            store.add_labels(story, labels_frame(votes, model_target=STORY), actor="simulation")
+        if now.weekday() == 0:
+            review_lots(store, story, actor="label-qa")
+
+    def _label(self, samples: list[Sample]) -> list[Label]:
+        """Votes of all three sources, each with the time it will be known."""
+        world = self.world
+        return [
+            *world.vendor_labels(samples, misreading=self.misreading),
+            *world.llm_labels(samples),
+            *world.programmatic_labels(samples, rule_label, version=RULES_VERSION),
+        ]
+
+    def _add_examples(self, samples: list[Sample]) -> None:
+        rows = examples_frame(
+            (sample.example for sample in samples), model_target=STORY, ingested_at=self.clock.now()
+        )
+        self.platform.labels.add_examples(self.platform.story(STORY), rows, actor="simulation")
+
+    def _keep(self, votes: list[Label]) -> None:
+        for vote in votes:
+            heapq.heappush(self._votes, (vote.labeled_at, next(self._order), vote))
+
+
+def _due(waiting: list[tuple[datetime, int, Known]], now: datetime) -> list[Known]:
+    """What ``waiting`` (a heap) holds that is known by ``now``, oldest first."""
+    found = []
+    while waiting and waiting[0][0] <= now:
+        found.append(heapq.heappop(waiting)[2])
+    return found
+
+
+def _frame(records: list[PredictionRecord]) -> pl.DataFrame:
+    import pyarrow as pa
+
+    rows = pa.Table.from_pylist([record.as_row() for record in records], schema=PREDICTION_SCHEMA)
+    found = pl.from_arrow(rows)
+    return found if isinstance(found, pl.DataFrame) else found.to_frame()

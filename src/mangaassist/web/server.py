@@ -1,0 +1,65 @@
+"""The one application `mangaassist serve` runs: HTTP, the status page and the upkeep behind them."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+from mangaassist.core.errors import Unavailable
+from mangaassist.lifecycle.platform import Platform
+from mangaassist.lifecycle.upkeep import Upkeep
+from mangaassist.serving.app import create_app
+from mangaassist.serving.service import Service
+from mangaassist.web.pages import router
+from mangaassist.web.status import status_view
+
+
+def create(platform: Platform) -> FastAPI:
+    """The application of one home; :func:`run_server` adds the upkeep thread."""
+    service = Service(
+        platform.home,
+        platform.registry,
+        platform.clock,
+        server=platform.models,
+    )
+    return create_app(service, routers=[router(lambda: status_view(platform))])
+
+
+def run_server(platform: Platform, *, host: str, port: int, on_event: Callable[[str], None]) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        Unavailable: the address is in use.
+    """
+    listener = _listen(host, port)
+    upkeep = Upkeep(platform, notify=on_event)
+    upkeep.start()
+    on_event(f"Status page  http://{host}:{port}/")
+    on_event(f"Predictions  POST http://{host}:{port}/v1/stories/NAME/predict   (also /health, /metrics)")
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    config = uvicorn.Config(create(platform), log_level="warning", access_log=False, backlog=2048)
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        upkeep.stop()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind before anything is said, so that a port in use is one sentence and not a stack."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise Unavailable(
+            f"port {port}",
+            expected=f"a free port on {host}",
+            got=error.strerror or str(error),
+            next_step="Stop what uses it, or pass another --port.",
+        ) from error
+    return listener
