@@ -25,7 +25,15 @@ from mangaassist.experiments.cohorts import (
 )
 from mangaassist.experiments.guardrails import Finding, ceiling_finding, judge, measure, path_values
 from mangaassist.experiments.plan import CohortDimension, Guardrail, Kind, Metric, Plan, Rule
-from mangaassist.experiments.readings import ALL, Method, Reading, effects, quantile_effects, reading
+from mangaassist.experiments.readings import (
+    ALL,
+    Method,
+    Reading,
+    corrected,
+    effects,
+    quantile_effects,
+    reading,
+)
 from mangaassist.experiments.sizing import size_plan
 from mangaassist.experiments.trends import trends
 from mangaassist.stats.effects import Effect
@@ -203,8 +211,9 @@ class _Work:
             found = self._effects(metric, arm)
             if found is not None:
                 own[metric.name] = self._read(metric.name, arm, ALL, found)
-        self.readings += own.values()
         primary = own.get(self.plan.primary.metric.name)
+        others = [one for one in own.values() if one is not primary]
+        self.readings += [*([primary] if primary else []), *corrected(others, alpha=self.plan.alpha)]
         if primary is not None:
             self.verdicts[arm].append(primary_verdict(self.plan, primary, self.look))
         rails = [one for rail in self.plan.guardrails for one in self._guardrail(rail, own, arm)]
@@ -269,7 +278,7 @@ class _Work:
                 self.verdicts[arm].append(missing)
                 continue
             own.append(self._read(metric.name, arm, name, found))
-        together = cohort_readings(self.plan, dimension, own)
+        together = cohort_readings(self.plan, dimension, corrected(own, alpha=self.plan.alpha))
         self.cohorts += together
         self.verdicts[arm] += pooled_verdict(self.plan, dimension, together)
         if primary is not None and metric.better == "higher":

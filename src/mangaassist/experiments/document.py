@@ -52,16 +52,14 @@ class Value:
         return self.raw
 
     def number(self, *, above: float | None = None, below: float | None = None) -> float:
-        """A number; "3%" is read as 0.03.
+        """A number; "3%" is read as 0.03 and "1/3" as a quotient.
 
         Args:
             above, below: open limits.
         """
-        text = self.raw.strip() if isinstance(self.raw, str) else ""
-        percent = text.endswith("%")
-        if not _NUMBER.fullmatch(text.removesuffix("%").strip()):
-            raise self.refuse(expected="a number", next_step="Write it like 0.03 or 3%.")
-        number = float(text.removesuffix("%")) / (100.0 if percent else 1.0)
+        number = _number(self.raw) if isinstance(self.raw, str) else None
+        if number is None:
+            raise self.refuse(expected="a number", next_step="Write it like 0.03, 3% or 1/3.")
         if (above is not None and number <= above) or (below is not None and number >= below):
             limits = [
                 f"above {above:g}" if above is not None else "",
@@ -120,6 +118,15 @@ class Value:
         if isinstance(self.raw, Mapping):
             return {name: value.plain() for name, value in self.raw.items()}
         return [value.plain() for value in self.raw] if isinstance(self.raw, tuple) else self.raw
+
+
+def _number(text: str) -> float | None:
+    above, slash, below = (part.strip() for part in text.partition("/"))
+    percent = above.endswith("%") and not slash
+    if not all(_NUMBER.fullmatch(part) for part in (above.removesuffix("%").strip(), below or "1")):
+        return None
+    bottom = float(below) if slash and below else 100.0 if percent else 1.0
+    return float(above.removesuffix("%")) / bottom if bottom and not (slash and not below) else None
 
 
 def refusal(source: str, line: int, path: str, *, expected: str, got: str, next_step: str) -> InputError:

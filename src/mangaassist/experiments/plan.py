@@ -182,7 +182,7 @@ class Looks:
         fractions: planned information fraction of each look, rising to 1.
         days: day of each look counted from the start, or empty when given as fractions.
         spending: "obf", "pocock" or "power:R".
-        convention: statistics.md A ("one-sided": alpha/2 spent in each side) or B ("two-sided").
+        convention: convention A ("one-sided": alpha/2 spent in each side) or B ("two-sided").
     """
 
     method: Method = "fixed"

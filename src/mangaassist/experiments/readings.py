@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -16,6 +16,7 @@ from mangaassist.stats.effects import Metric as Form
 from mangaassist.stats.group_sequential import Plan as Boundary
 from mangaassist.stats.inference import Inference, always_valid, fixed, group_sequential, z_value
 from mangaassist.stats.intervals import Estimate
+from mangaassist.stats.multiple import holm
 from mangaassist.stats.ranks import quantile_effect
 
 ALL = "all"
@@ -43,6 +44,15 @@ class Method:
     looks: int
     tuning_n: float
 
+    def interval(self, effect: Effect) -> Estimate:
+        """The interval of one effect: at a planned look the repeated one, at that look's own confidence."""
+        if self.boundary is not None:
+            nominal = self.boundary.bounds[self.looks].nominal_p
+            return replace(fixed(effect, level=1 - nominal).estimate, level=self.level)
+        if self.name == "always-valid":
+            return self.read(effect, "").estimate
+        return fixed(effect, level=self.level).estimate
+
     def read(self, effect: Effect, key: str) -> Inference:
         """The reading of one effect."""
         if self.boundary is not None:
@@ -63,7 +73,8 @@ class Reading:
         treatment, control: the (adjusted) level in each arm.
         absolute: the difference with its interval.
         relative: the same as a share of control; None where control is 0 or the metric has no ratio scale.
-        adjusted_p: accounts for looks and for the number of treated arms; nothing else is shown.
+        adjusted_p: accounts for looks, for the number of treated arms and for the other claims of its kind
+            (:func:`corrected`); no other p-value is shown.
         significant: whether the plan's error budget allows the claim.
         variance_reduction: share of variance the covariates removed.
         z: of this look, for the boundary of later ones; never shown.
@@ -197,6 +208,17 @@ def quantile_effects(
     return found[0], found[1]
 
 
+def corrected(readings: Sequence[Reading], *, alpha: float) -> list[Reading]:
+    """Readings that are claims side by side, their p-values adjusted by Holm: what may be shown of them."""
+    if not readings:
+        return []
+    adjusted = holm([one.adjusted_p for one in readings])
+    return [
+        replace(one, adjusted_p=float(p), significant=bool(one.significant and p <= alpha))
+        for one, p in zip(readings, adjusted, strict=True)
+    ]
+
+
 def reading(
     metric: str, arm: str, cohort: str, found: tuple[Effect, Effect | None], *, method: Method, arms: int
 ) -> Reading:
@@ -212,7 +234,7 @@ def reading(
         effect.treatment,
         effect.control,
         inference.estimate,
-        method.read(relative, key).estimate if relative else None,
+        method.interval(relative) if relative else None,
         min(1.0, inference.p_value * arms),
         inference.significant,
         effect.variance_reduction,

@@ -59,7 +59,11 @@ def looks(value: Value) -> Looks:
             next_step="For example days: [4, 7, 11, 14].",
         )
     days = tuple(one.integer(at_least=1) for one in body["days"].items()) if "days" in body else ()
-    fractions = tuple(day / days[-1] for day in days) if days else tuple(map(_fraction, body["at"].items()))
+    fractions = (
+        tuple(day / days[-1] for day in days)
+        if days
+        else tuple(one.number(above=0) for one in body["at"].items())
+    )
     _check_fractions(value, fractions)
     spending = body["spending"].text() if "spending" in body else "obf"
     _check_spending(body.get("spending", value), spending)
@@ -67,15 +71,6 @@ def looks(value: Value) -> Looks:
         body["convention"].text(one_of=("one-sided", "two-sided")) if "convention" in body else "one-sided"
     )
     return Looks(method, fractions, days, spending, cast(Literal["one-sided", "two-sided"], convention))
-
-
-def _fraction(value: Value) -> float:
-    """A share, also written 4/14."""
-    above, slash, below = value.text().partition("/")
-    if not slash:
-        return value.number(above=0)
-    whole = Value(value.path, value.line, below.strip(), value.source).number(above=0)
-    return Value(value.path, value.line, above.strip(), value.source).number(above=0) / whole
 
 
 def _check_fractions(value: Value, fractions: tuple[float, ...]) -> None:

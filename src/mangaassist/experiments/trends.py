@@ -12,12 +12,14 @@ from mangaassist.core.verdict import Status, Verdict
 from mangaassist.experiments.aggregation import Table
 from mangaassist.experiments.plan import Metric, Plan
 from mangaassist.experiments.readings import form_of
+from mangaassist.stats.divergence import chi_square
 from mangaassist.stats.effects import Effect
 from mangaassist.stats.moments import Moments
 from mangaassist.stats.pooling import erosion, pool
 from mangaassist.stats.stratified import stratify
 
 _ALARM = 0.01
+_MOVED = 1e-6
 _LEAST_DAYS = 4
 _LEAST_UNITS = 30
 
@@ -55,7 +57,11 @@ def _strata(
 
 
 def _simpson(plan: Plan, table: Table, arm: str, column: str) -> Iterator[Verdict]:
-    """COH-1: an alarm when the pooled effect tells another story than the strata it is made of."""
+    """COH-1: an alarm when the pooled effect tells another story than the strata it is made of.
+
+    Two ways to be wrong: the two estimates differ beyond their errors, or they point in opposite directions
+    while the split between arms moved with the strata, which alone makes the pooled one meaningless.
+    """
     metric = plan.primary.metric
     if metric.name not in table.blocks:
         return
@@ -66,7 +72,8 @@ def _simpson(plan: Plan, table: Table, arm: str, column: str) -> Iterator[Verdic
         found = stratify(treated, control, form_of(metric, clustered=bool(plan.columns.cluster)))
     except InputError:
         return  # a stratum without variation cannot contradict anything
-    wrong = found.contradicted
+    moved = chi_square([one.n for one in treated], [one.n for one in control]).p_value < _MOVED
+    wrong = found.contradicted or (found.reversed and moved)
     sentence = (
         f"Within {column} the effect is {found.adjusted.value:+.4g}, all together {found.crude.value:+.4g}"
         + (
