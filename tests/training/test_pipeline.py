@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.conftest import START
 
 from mangaassist.core.clock import SimulatedClock
-from mangaassist.core.errors import GateRefused, InputError
+from mangaassist.core.errors import GateRefused, InputError, Unavailable
 from mangaassist.core.home import Home
 from mangaassist.storage.artifacts import ArtifactStore
 from mangaassist.training.code import code_digest
@@ -292,9 +292,26 @@ def test_a_read_only_home_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Mo
     def refuse(*_: object, **__: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(InputError, match="a writable directory"):
         Memo(tmp_path / "steps").put("a" * 64, "1" * 64, step="s", replace=False)
+
+
+def test_a_full_disk_fails_the_step_and_loses_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRN-1: the step fails with the reason, those before it stay, and the next run finishes."""
+    ran: list[str] = []
+    steps = [joining("load", (), ran), joining("train", ("load",), ran)]
+    runner(home).run(steps[:1])
+
+    def full(*_: object, **__: object) -> str:
+        raise Unavailable("disk", expected="free space", got="none", next_step="Free some space.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArtifactStore, "put_files", full)
+        broken = runner(home).run(steps)
+    assert statuses(broken) == {"load": "cached", "train": "failed"}
+    assert isinstance(broken.step("train").error, Unavailable)
+    assert statuses(runner(home).run(steps)) == {"load": "cached", "train": "done"}
 
 
 def test_progress_is_told(home: Home) -> None:
@@ -319,6 +336,8 @@ def test_code_digest_reads_sources() -> None:
     assert code_digest("mangaassist.core") != code_digest("mangaassist.core.clock")
     with pytest.raises(InputError, match="importable"):
         code_digest("mangaassist.no_such_room")
+    with pytest.raises(InputError, match="importable"):
+        code_digest("no_such_package.room")
 
 
 @st.composite

@@ -24,7 +24,7 @@ ACCURACY_REGRESSION = 0.002
 ADVERSARIAL_REGRESSION = 0.02
 LATENCY_P95_MS = 15.0
 MINIMUM = 30
-_LOWER_IS_BETTER = frozenset({"calibration_error", "log_loss", "p95_ms", "p99_ms"})
+_LOWER_IS_BETTER = frozenset({"calibration_error", "log_loss", "p50_ms", "p95_ms", "p99_ms"})
 _DEFAULTS = (
     Threshold("golden.accuracy", regression=ACCURACY_REGRESSION),
     Threshold("adversarial.accuracy", regression=ADVERSARIAL_REGRESSION),
@@ -63,7 +63,7 @@ def metric(report: EvaluationReport, name: str) -> Metric | None:
     """The metric a dotted name stands for, None when the report lacks it.
 
     ``golden.<metric>``, ``golden.recall.<label>``, ``golden.language.<language>``, ``slice.<slice name>``,
-    ``adversarial.accuracy``, ``adversarial.curated``, ``adversarial.<attack>``, ``latency.p95_ms``. "golden"
+    ``adversarial.accuracy``, ``adversarial.curated``, ``adversarial.<attack>``, ``latency.p50_ms``, ``p95_ms`` or ``p99_ms``. "golden"
     means the set the report is on.
     """
     room, _, rest = name.partition(".")
@@ -76,7 +76,11 @@ def metric(report: EvaluationReport, name: str) -> Metric | None:
         return Metric(found.value, found.low, found.high, found.n) if found else None
     if room == "latency" and report.latency:
         timed = report.latency
-        known = {"p95_ms": Metric(timed.p95_ms, timed.p95_low, timed.p95_high, timed.n)}
+        known = {
+            "p50_ms": Metric(timed.p50_ms, None, None, timed.n),
+            "p95_ms": Metric(timed.p95_ms, timed.p95_low, timed.p95_high, timed.n),
+            "p99_ms": Metric(timed.p99_ms, None, None, timed.n),
+        }
         return known.get(rest)
     return _adversarial_metric(report, rest) if room == "adversarial" else None
 

@@ -27,7 +27,10 @@ def code_digest(*modules: str) -> str:
 
 
 def _sources_digest(module: str) -> dict[str, str]:
-    spec = find_spec(module)
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:  # a parent package is missing
+        spec = None
     if spec is None or spec.origin is None:
         raise InputError(
             "code",

@@ -1,7 +1,7 @@
 """What the step runner remembers: step key -> digest of the output, one small file each.
 
 Files instead of a database because a key never changes its meaning: writers in any number of processes
-need no lock, and a reader sees a whole entry or none. The entries are a cache, not a record: losing one
+need no lock, and an entry that is not whole counts as none. The entries are a cache, not a record: losing one
 costs a step's time, and an output the artifact collector freed is simply computed again.
 """
 
@@ -43,35 +43,44 @@ class Memo:
             Unavailable: when the disk is full.
             InputError: when the home is read-only.
         """
+        body = orjson.dumps({"output": output, "step": step})
         target = self._path(key)
-        process = f"{os.getpid()}.{threading.get_ident()}"
-        draft = target.with_name(f"{key}.{process}.{next(self._draft_numbers)}")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            # A process killed after publishing leaves its draft linked to the entry: never write through it.
-            draft.unlink(missing_ok=True)
-            draft.write_bytes(orjson.dumps({"output": output, "step": step}))
-            return self._publish(key, draft, output, replace=replace)
-        except OSError as error:
-            raise unwritable(self._folder, error) from error
-        finally:
-            draft.unlink(missing_ok=True)
-
-    def _publish(self, key: str, draft: Path, output: str, *, replace: bool) -> str:
-        target = self._path(key)
-        if not replace:
-            try:
-                target.hardlink_to(draft)
-                return output
-            except FileExistsError:
-                winner = self.get(key)
+            if not replace:
+                winner = self._create(key, target, body)
                 if winner is not None:
                     return winner
-        draft.replace(target)
+            self._overwrite(target, body)
+        except OSError as error:
+            raise unwritable(self._folder, error) from error
         return output
+
+    def _create(self, key: str, target: Path, body: bytes) -> str | None:
+        """Write a new entry in one piece; what an existing one says, None when it is torn."""
+        try:
+            _write_new(target, body)
+        except FileExistsError:
+            return self.get(key)
+        return _output(body)
+
+    def _overwrite(self, target: Path, body: bytes) -> None:
+        process = f"{os.getpid()}.{threading.get_ident()}"
+        draft = target.with_name(f"{target.name}.{process}.{next(self._draft_numbers)}")
+        draft.unlink(missing_ok=True)  # left by a killed process whose id came round again
+        _write_new(draft, body)
+        draft.replace(target)
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / key
+
+
+def _write_new(path: Path, body: bytes) -> None:
+    try:
+        with path.open("xb", buffering=0) as file:
+            file.write(body)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_new(path, body)
 
 
 def _output(body: bytes) -> str | None:

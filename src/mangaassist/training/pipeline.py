@@ -248,16 +248,15 @@ class Runner:
         damaged = known is not None and not self._intact(known)
         if known is not None and not damaged:
             return StepResult(step.name, StepStatus.CACHED, perf_counter() - began, key, known)
-        inputs = StepInputs(step.params, outputs, self._artifacts)
         try:
-            made = step.run(inputs)
+            made = step.run(StepInputs(step.params, outputs, self._artifacts))
+            if isinstance(made, Waiting):
+                return _stopped(step, StepStatus.WAITING, began, key, made.reason)
+            output = self._keep(step, key, made, replace=forced or damaged)
         except GateRefused as error:
             return _stopped(step, StepStatus.REFUSED, began, key, error)
         except MangaAssistError as error:
             return _stopped(step, StepStatus.FAILED, began, key, error)
-        if isinstance(made, Waiting):
-            return _stopped(step, StepStatus.WAITING, began, key, made.reason)
-        output = self._keep(step, key, made, replace=forced or damaged)
         return StepResult(step.name, StepStatus.DONE, perf_counter() - began, key, output)
 
     def _keep(self, step: Step, key: str, made: Mapping[str, bytes], *, replace: bool) -> str:
