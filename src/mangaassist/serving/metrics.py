@@ -1,0 +1,100 @@
+"""What a server tells Prometheus, in a registry of its own so that two servers in one process stay apart."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from mangaassist.serving.live import Live
+from mangaassist.serving.router import Answer
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+
+class ServingMetrics:
+    """Counters and histograms of one server."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "mangaassist_requests",
+            "Answered requests.",
+            ("story", "arm", "version", "language"),
+            registry=self._registry,
+        )
+        self._errors = Counter(
+            "mangaassist_model_errors",
+            "Exceptions of the routed version.",
+            ("story", "arm", "type"),
+            registry=self._registry,
+        )
+        self._abstentions = Counter(
+            "mangaassist_abstentions",
+            "Answers not to be acted on.",
+            ("story", "arm"),
+            registry=self._registry,
+        )
+        self._latency = Histogram(
+            "mangaassist_prediction_seconds",
+            "From routing to the model's answer.",
+            ("story", "arm"),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._commit = Histogram(
+            "mangaassist_log_commit_seconds",
+            "One durable group commit of the prediction log.",
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._rows = Counter("mangaassist_log_rows", "Rows made durable.", registry=self._registry)
+        self._dropped = Counter(
+            "mangaassist_shadow_dropped",
+            "Shadow copies left out under load.",
+            ("story",),
+            registry=self._registry,
+        )
+        self._epoch = Gauge(
+            "mangaassist_live_epoch", "Deployment served.", ("story",), registry=self._registry
+        )
+        self._stale = Gauge(
+            "mangaassist_live_stale_seconds",
+            "Since the ledger was last read.",
+            ("story",),
+            registry=self._registry,
+        )
+        self._frozen = Gauge(
+            "mangaassist_promotion_denied",
+            "1 while a kill switch denies promotion.",
+            ("story",),
+            registry=self._registry,
+        )
+
+    def answered(self, answer: Answer) -> None:
+        """Count one answer."""
+        story, arm = answer.story, str(answer.arm)
+        self._requests.labels(story, arm, str(answer.version or "none"), str(answer.language)).inc()
+        self._latency.labels(story, arm).observe(answer.latency_ms / 1000.0)
+        if answer.prediction.abstains:
+            self._abstentions.labels(story, arm).inc()
+        error = answer.records[0].error
+        if error is not None:
+            self._errors.labels(story, arm, error).inc()
+
+    def committed(self, rows: int, seconds: float) -> None:
+        """Count one group commit."""
+        self._rows.inc(rows)
+        self._commit.observe(seconds)
+
+    def shadow_dropped(self, story: str) -> None:
+        """Count a shadow copy that was not made."""
+        self._dropped.labels(story).inc()
+
+    def expose(self, live: dict[str, Live]) -> bytes:
+        """The exposition text, with the live pointer as it is now."""
+        for story, view in live.items():
+            self._epoch.labels(story).set(view.epoch)
+            self._stale.labels(story).set(view.stale_seconds)
+            self._frozen.labels(story).set(not view.permissions.may_promote)
+        return generate_latest(self._registry)

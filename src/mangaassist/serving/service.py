@@ -1,0 +1,167 @@
+"""Everything a server holds while it runs: pointer, models, router, logs, and the threads behind them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from mangaassist.core.clock import Clock
+from mangaassist.core.errors import InputError, nearest
+from mangaassist.core.home import Home
+from mangaassist.promotion.registry import Registry
+from mangaassist.serving.commit import GroupCommit
+from mangaassist.serving.live import Live, LivePointer
+from mangaassist.serving.metrics import ServingMetrics
+from mangaassist.serving.model_server import ModelServer
+from mangaassist.serving.prediction_log import PredictionLog
+from mangaassist.serving.router import Answer, Request, Router
+from mangaassist.storage.tables import Tables
+
+STALE_LIMIT = timedelta(seconds=30)
+_SHADOW_QUEUE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether requests should be sent here.
+
+    Attributes:
+        ready: True when every story can be answered and logged.
+        reasons: why not, one sentence each.
+        stories: the deployment served of each story.
+    """
+
+    ready: bool
+    reasons: tuple[str, ...] = ()
+    stories: dict[str, Live] = field(default_factory=dict)
+
+
+class Service:
+    """A serving process.
+
+    Args:
+        stories: names that may be asked besides those with a registered version.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        registry: Registry,
+        clock: Clock,
+        *,
+        server: ModelServer | None = None,
+        stories: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        self.home = home
+        self.registry = registry
+        self.clock = clock
+        self.server = server or ModelServer(registry)
+        self.pointer = LivePointer(registry, prepare=self.server.warm, home=home)
+        self.router = Router(self.pointer, self.server)
+        self.metrics = ServingMetrics()
+        self.commits = GroupCommit(self._log, on_commit=self.metrics.committed)
+        self._declared = stories
+        self._known: frozenset[str] = frozenset()
+        self._known_at = -1
+        self._logs: dict[str, PredictionLog] = {}
+        self._logs_lock = threading.Lock()
+        self._copies: queue.Queue[tuple[str, Request] | None] = queue.Queue(_SHADOW_QUEUE)
+        self._copier: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Load what is deployed, then begin following the ledger, writing and copying."""
+        for story in self.stories():
+            self.pointer.resolve(story)
+        self.pointer.start()
+        self.commits.start()
+        self._copier = threading.Thread(target=self._copy, name="shadow", daemon=True)
+        self._copier.start()
+
+    def stop(self) -> None:
+        """Finish what was accepted and leave everything durable."""
+        if self._copier is not None:
+            self._copies.put(None)
+            self._copier.join()
+            self._copier = None
+        self.commits.stop()
+        self.pointer.stop()
+        with self._logs_lock:
+            for log in self._logs.values():
+                log.close()
+            self._logs.clear()
+
+    def stories(self) -> frozenset[str]:
+        """Every story that may be asked; read anew only when the ledger has grown."""
+        version = self.registry.ledger.version()
+        if version != self._known_at:
+            self._known = frozenset(self.registry.stories()) | frozenset(self._declared())
+            self._known_at = version
+        return self._known
+
+    def require(self, story: str) -> None:
+        """Raise InputError with the nearest name unless ``story`` may be asked."""
+        if story not in self._known and story not in self.stories():
+            raise InputError(
+                "story", expected="a known story", got=repr(story), next_step=nearest(story, self._known)
+            )
+
+    def answer(self, story: str, request: Request) -> Answer:
+        """The answer, not yet durable: give it only when :meth:`settle` is done."""
+        answer = self.router.answer(story, request)
+        self.metrics.answered(answer)
+        return answer
+
+    def settle(self, story: str, answers: Collection[Answer]) -> Future[None]:
+        """Make the rows of ``answers`` durable."""
+        return self.commits.submit(story, [record for answer in answers for record in answer.records])
+
+    def copy_to_shadow(self, story: str, request: Request) -> None:
+        """Ask the version in shadow later, beside the user's answer; left out when too many wait."""
+        live = self.pointer.resolve(story)
+        if live.deployment.challenger is None or live.deployment.in_canary:
+            return
+        try:
+            self._copies.put_nowait((story, request))
+        except queue.Full:
+            self.metrics.shadow_dropped(story)
+
+    def health(self) -> Health:
+        """Whether this process can answer and log, and if not, why."""
+        live = {story: self.pointer.resolve(story) for story in sorted(self._known)}
+        reasons = []
+        if self.pointer.problem:
+            reasons.append(f"The ledger does not answer; champions stay as they are. {self.pointer.problem}")
+        stale = max((view.stale_seconds for view in live.values()), default=0.0)
+        if stale > STALE_LIMIT.total_seconds():
+            reasons.append(f"The ledger was last read {stale:.0f} s ago.")
+        if self.commits.problem:
+            reasons.append(f"The prediction log cannot be written. {self.commits.problem}")
+        loaded = set(self.server.loaded())
+        for story, view in live.items():
+            champion = view.deployment.champion
+            if champion is not None and (story, champion) not in loaded:
+                failure = self.server.warm(story, champion)
+                if failure:
+                    reasons.append(f"Champion {story}/{champion} cannot be loaded ({failure}).")
+        return Health(not reasons, tuple(reasons), live)
+
+    def drain(self, tables: Tables) -> int:
+        """Move what is durable into the tables; returns the number of rows."""
+        return sum(self._log(story).drain(tables) for story in sorted(self.stories()))
+
+    def _log(self, story: str) -> PredictionLog:
+        with self._logs_lock:
+            if story not in self._logs:
+                self._logs[story] = PredictionLog.open(self.home, story)
+            return self._logs[story]
+
+    def _copy(self) -> None:
+        while (job := self._copies.get()) is not None:
+            story, request = job
+            record = self.router.shadow(story, request)
+            if record is not None:
+                self.commits.submit(story, [record])
