@@ -223,7 +223,7 @@ class DawidSkene:
         prior: class shares, shape (classes,).
         log_likelihood: of the answers, in nats, at the last step.
         iterations: EM steps taken.
-        converged: whether the posterior stopped moving before the limit.
+        converged: whether the posteriors stopped moving before the limit.
     """
 
     posterior: FloatArray
@@ -243,7 +243,7 @@ def dawid_skene(
     n_workers: int,
     n_classes: int,
     smoothing: float = 0.01,
-    tolerance: float = 1e-5,
+    tolerance: float = 1e-6,
     max_iterations: int = 500,
 ) -> DawidSkene:
     """Maximum-likelihood truth from many fallible annotators.
@@ -255,6 +255,8 @@ def dawid_skene(
         items, workers, labels: integer codes of each answer, shape (answers,) each.
         smoothing: pseudo-count added to every cell of every confusion matrix; keeps one answer from proving
             an annotator infallible.
+        tolerance: mean total-variation change of the posteriors at which to stop; a maximum over items would
+            wait hundreds of steps for a single undecided one.
 
     Raises:
         InputError: for codes outside their range, unequal lengths, no answers, or an item without any.
@@ -277,7 +279,7 @@ def dawid_skene(
     while not converged and steps < max_iterations:
         confusion, prior = _maximise(by_answer @ posterior, posterior, n_classes, smoothing)
         updated, log_likelihood = _expect(answers, confusion, prior)
-        converged = float(np.abs(updated - posterior).max()) < tolerance
+        converged = 0.5 * float(np.abs(updated - posterior).sum(axis=1).mean()) < tolerance
         posterior, steps = updated, steps + 1
     return DawidSkene(posterior, confusion, prior, log_likelihood, steps, converged)
 
