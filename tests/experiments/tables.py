@@ -1,4 +1,4 @@
-"""Unit tables with a planted effect, shared by the tests of analysis, looks and commands."""
+"""Unit tables with a planted effect and experiments with a planted correlation, shared by the tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
+
+from mangaassist.experiments.correlation import Pair
 
 SHARES = {"en": 0.55, "ja": 0.30, "mixed": 0.15}
 
@@ -36,3 +38,17 @@ def table(
             "csat": (4.21 + generator.normal(0, 0.9, n)) * (1 + csat * treated),
         }
     )
+
+
+def pairs_at(target: float, *, n: int = 6, error: float = 0.0) -> list[Pair]:
+    """Experiments whose sample correlation is exactly ``target``."""
+    generator = np.random.default_rng(1)
+    x = generator.normal(size=n)
+    x = (x - x.mean()) / x.std()
+    noise = generator.normal(size=n)
+    noise = noise - noise.mean() - x * (noise @ x) / n
+    y = target * x + np.sqrt(1 - target**2) * noise / noise.std()
+    return [
+        Pair(f"e{i}", 0.03 + 0.02 * a, 0.01 + 0.01 * b, error, error / 2)
+        for i, (a, b) in enumerate(zip(x, y, strict=True))
+    ]

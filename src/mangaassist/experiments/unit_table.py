@@ -23,7 +23,8 @@ def scan(path: Path) -> pl.LazyFrame:
     if not path.is_file():
         raise _unreadable(path, "nothing there")
     if path.suffix == ".csv":
-        return _checked(pl.scan_csv(path), path)
+        # The whole file decides the types: a column of whole numbers may end in a fraction.
+        return _checked(pl.scan_csv(path, infer_schema_length=None), path)
     if path.suffix == ".parquet":
         return _checked(pl.scan_parquet(path), path)
     raise _unreadable(path, f"a '{path.suffix}' file")
