@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.labels.rows import BEFORE, NOW, POLICY, example, examples, identity, labels, vote
 
+from mangaassist.core.errors import InputError
+from mangaassist.core.story import LabelPolicy
 from mangaassist.labels.consensus import consensus, votes_on
-from mangaassist.labels.records import EXAMPLE_COLUMNS, LABELS_TABLE, Label, frame_schema
+from mangaassist.labels.records import EXAMPLE_COLUMNS, LABELS_TABLE, Label, family, frame_schema
 
 ONE = examples(example("hello"))
 
@@ -225,3 +227,14 @@ def test_a_hundred_thousand_votes_take_under_a_second() -> None:
         assert consensus(many, votes, POLICY).height == n
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 1.0
+
+
+def test_any_source_is_accepted_where_the_policy_says_so_and_trusted_least() -> None:
+    """LAB-3: a team's own source names count, each as a source of its own."""
+    policy = LabelPolicy(sources=("vendor", "*"))
+    assert family("vendor_north", policy) == "vendor"
+    assert family("support-tickets", policy) == "support-tickets"
+    with pytest.raises(InputError, match="label source"):
+        family("support tickets", policy)
+    with pytest.raises(InputError, match="label source"):
+        family("support-tickets", LabelPolicy(sources=("vendor",)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import polars as pl
 
+from mangaassist.core.errors import InputError
 from mangaassist.core.story import LabelPolicy
 from mangaassist.labels.records import EXAMPLE_COLUMNS, family
 from mangaassist.labels.votes import current_examples, current_votes
@@ -38,7 +41,7 @@ def attach(examples: pl.DataFrame, votes: pl.DataFrame, policy: LabelPolicy) -> 
         family=pl.col("label_source").replace_strict(families, default=None, return_dtype=pl.String())
     )
     targets = current_examples(examples).select(*KEY, "language")
-    tier = pl.col("family").replace_strict(ranks, return_dtype=pl.Int32())
+    tier = pl.col("family").replace_strict(ranks, default=len(ranks), return_dtype=pl.Int32())
     return (
         targets.join(known.drop_nulls("family"), on="example_id")
         .filter(pl.col("speaks_of").is_null() | (pl.col("speaks_of") == pl.col("role")))
@@ -49,12 +52,11 @@ def attach(examples: pl.DataFrame, votes: pl.DataFrame, policy: LabelPolicy) -> 
 
 def _families(votes: pl.DataFrame, policy: LabelPolicy) -> dict[str, str]:
     """Family of every source that occurs; a source the policy no longer accepts is left out."""
-    accepted = tuple(policy.sources)
-    return {
-        source: family(source, policy)
-        for source in votes["label_source"].unique()
-        if any(source == known or source.startswith(known + "_") for known in accepted)
-    }
+    found = {}
+    for source in votes["label_source"].unique():
+        with suppress(InputError):
+            found[source] = family(source, policy)
+    return found
 
 
 def consensus(examples: pl.DataFrame, labels: pl.DataFrame, policy: LabelPolicy) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+ANY_SOURCE = "*"
+"""In a policy's sources: whatever name comes is accepted, and trusted least."""
+_SOURCE_NAME = re.compile(r"\w[\w.-]{0,63}")
 ROLES = ("train", "golden", "adversarial")
 REVIEW_STATUSES = ("draft", "qa_passed", "qa_failed", "withdrawn")
 
@@ -225,12 +229,16 @@ def check_role(role: str) -> str:
 def family(source: str, policy: LabelPolicy) -> str:
     """The family of the policy that ``source`` belongs to: itself or the part before its first underscore.
 
+    Under a policy that lists ANY_SOURCE a name it does not know is a family of its own.
+
     Raises:
         InputError: for a source the policy does not accept.
     """
     for known in policy.sources:
         if source == known or source.startswith(known + "_"):
             return known
+    if ANY_SOURCE in policy.sources and _SOURCE_NAME.fullmatch(source):
+        return source
     raise InputError(
         "label source",
         expected="one of " + ", ".join(policy.sources) + " (or one of them followed by _name)",

@@ -84,6 +84,8 @@ class Shop:
     _outcomes: list[tuple[datetime, int, Outcome]] = field(default_factory=list)
     _votes: list[tuple[datetime, int, Label]] = field(default_factory=list)
     _order: Iterator[int] = field(default_factory=count)
+    _unwritten: list[PredictionRecord] = field(default_factory=list)
+    _known: list[Outcome] = field(default_factory=list)
     _today: list[PredictionRecord] = field(default_factory=list)
     _rows: pl.DataFrame = field(init=False)
 
@@ -124,6 +126,8 @@ class Shop:
         while self.clock.now() < end:
             self._tick()
             now = self.clock.now()
+            if now.minute == 0:
+                self._write()
             if now.minute == 0 and now.hour % LOOK_HOURS == 0:
                 self._watch(now)
             if now.minute == 0 and now.hour == 0:
@@ -134,15 +138,22 @@ class Shop:
         self._night(self.clock.now())
         self._log.close()
 
+    def _write(self) -> None:
+        """Make an hour of rows durable at once: nobody real waits for a simulated answer."""
+        self._log.write(self._unwritten)
+        self._log.write_outcomes(self._known)
+        self._today.extend(self._unwritten)
+        self._unwritten.clear()
+        self._known.clear()
+
     def _tick(self) -> None:
-        """Answer five minutes of requests, make their rows durable, then look at the rollout."""
+        """Answer five minutes of requests, then look at the rollout."""
         until = self.clock.now() + TICK
         rows = [row for visit in self._arrivals(until) for row in self._answer(visit)]
-        self._log.write(rows)
-        self._today.extend(rows)
         self.clock.advance_to(until)
         known = _due(self._outcomes, until)
-        self._log.write_outcomes(known)
+        self._unwritten.extend(rows)
+        self._known.extend(known)
         self._look(rows, known, until)
 
     def _arrivals(self, until: datetime) -> list[Visit]:

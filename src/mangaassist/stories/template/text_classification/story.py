@@ -19,8 +19,8 @@ STORY = Story(
     name="story_name",
     kind="text-classification",
     predicts="The label of a text.",
-    # Accepted label sources, the most trusted first. Production needs labels from at least two of them.
-    labels=LabelPolicy(sources=("vendor", "programmatic", "llm", "implicit")),
+    # Label sources, the most trusted first; "*" accepts any other name. Production needs at least two.
+    labels=LabelPolicy(sources=("vendor", "programmatic", "llm", "implicit", "*")),
     # "cumulative" learns from all labels there are; Window("sliding", days=84) forgets old ones.
     window=Window("cumulative"),
     # What a candidate must reach offline: an absolute minimum, and how far it may fall behind the champion.
