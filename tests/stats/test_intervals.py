@@ -185,6 +185,12 @@ def test_macro_f1_interval_agrees_with_its_slow_twin() -> None:
     assert (fast.low, fast.high) == pytest.approx((twin.low, twin.high), abs=0.06 * (twin.high - twin.low))
 
 
+def test_macro_f1_without_an_error_is_not_certainty() -> None:
+    found = macro_f1_interval([[3, 0], [0, 2]], generator=np.random.default_rng(0))
+    assert (found.value, found.high) == (1, 1)
+    assert found.low == pytest.approx(wilson(5, 5).low)
+
+
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.93])
 def test_coverage_of_wilson_and_newcombe(p: float) -> None:
     generator = np.random.default_rng(11)

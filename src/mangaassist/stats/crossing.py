@@ -24,7 +24,7 @@ _PANEL_NODES = 20
 _PANEL_WIDTH = 5.0
 # Beyond 9 standard deviations lies less than 1e-18.
 _REACH = 9.0
-_SMALLEST_STEP = 1e-5
+_SMALLEST_STEP = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +111,7 @@ def crossing(fractions: ArrayLike, low: ArrayLike, high: ArrayLike, *, drift: fl
         drift: expected z at fraction 1 (0 under the null).
 
     Raises:
-        InputError: for fractions that do not rise or are closer than 1e-5.
+        InputError: for fractions that do not rise or are closer than 1e-4.
     """
     at = checked_fractions(fractions)
     lower, upper = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)

@@ -243,13 +243,16 @@ def macro_f1_interval(
 
     Resampling n rows is one multinomial draw over the non-zero cells of the confusion matrix, so a thousand
     replicates of 150 classes take well under a second. Classes that vanish from a replicate are left out of
-    its mean, which is what scikit-learn does on the resampled rows.
+    its mean, which is what scikit-learn does on the resampled rows. Without a single error there is nothing
+    to resample and the low end is the Wilson bound of accuracy instead.
 
     Args:
         confusion: counts, shape (k, k); rows are true classes.
     """
     table = counts("confusion", confusion, ndim=2)
     n = round(float(table.sum()))
+    if np.trace(table) == table.sum():
+        return Estimate(1.0, wilson(n, n, level=level).low, 1.0, n, level)
     true, predicted = np.nonzero(table)
     share = table[true, predicted] / table.sum()
     batch = max(1, _CELL_BUDGET // max(len(true), len(table)))
