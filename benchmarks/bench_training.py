@@ -55,7 +55,7 @@ def no_op_steps(parameter: int) -> list[Step]:
 
 
 def step_costs(repeats: int) -> Report:
-    """Median milliseconds of ten steps, run and remembered."""
+    """Milliseconds of ten steps, run and remembered; the best shows the cost without a busy disk."""
     start = SimulatedClock(datetime(2026, 1, 1, tzinfo=UTC))
     with tempfile.TemporaryDirectory() as folder:
         home = Home.open(Path(folder) / "home")
@@ -65,6 +65,8 @@ def step_costs(repeats: int) -> Report:
     return {
         "ten_steps_uncached_ms": statistics.median(uncached) * 1e3,
         "ten_steps_cached_ms": statistics.median(cached) * 1e3,
+        "ten_steps_uncached_best_ms": min(uncached) * 1e3,
+        "ten_steps_cached_best_ms": min(cached) * 1e3,
     }
 
 
@@ -181,8 +183,9 @@ def text_reports(folder: Path) -> list[Report]:
 
 def table(steps: Report, texts: Sequence[Report]) -> str:
     lines = [
-        f"ten no-op steps: {steps['ten_steps_uncached_ms']:.2f} ms uncached (aim 10), "
-        f"{steps['ten_steps_cached_ms']:.2f} ms cached (aim 1)"
+        f"ten no-op steps, median (best): {steps['ten_steps_uncached_ms']:.2f} "
+        f"({steps['ten_steps_uncached_best_ms']:.2f}) ms uncached, aim 10; {steps['ten_steps_cached_ms']:.2f} "
+        f"({steps['ten_steps_cached_best_ms']:.2f}) ms cached, aim 1"
     ]
     for report in texts:
         outside = report.get("out_of_scope_recall")

@@ -63,8 +63,8 @@ def metric(report: EvaluationReport, name: str) -> Metric | None:
     """The metric a dotted name stands for, None when the report lacks it.
 
     ``golden.<metric>``, ``golden.recall.<label>``, ``golden.language.<language>``, ``slice.<slice name>``,
-    ``adversarial.accuracy``, ``adversarial.curated``, ``adversarial.<attack>``, ``latency.p50_ms``, ``p95_ms`` or ``p99_ms``. "golden"
-    means the set the report is on.
+    ``adversarial.accuracy``, ``adversarial.curated``, ``adversarial.<attack>``, ``latency.p95_ms`` (or p50,
+    p99). "golden" means the set the report is on.
     """
     room, _, rest = name.partition(".")
     if room == "golden":
