@@ -157,6 +157,12 @@ class Switches:
                 self._seen = version
             return self._epoch
 
+    def skip(self, sequence: int) -> None:
+        """Entry ``sequence`` was just appended by the caller and is no switch: do not read for it."""
+        with self._lock:
+            if self._seen == sequence - 1:
+                self._seen = sequence
+
     def permissions(self, story: str) -> Permissions:
         """What ``story`` may do now. Never raises for an unreachable store: the fail-safe defaults apply.
 

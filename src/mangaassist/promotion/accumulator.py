@@ -145,7 +145,8 @@ class _ArmSum:
         )
         hours = self._last_hours((last_bucket + 1) // _BUCKETS_AN_HOUR)
         if self._frozen is not None:
-            return replace(self._frozen, buckets=buckets, hours=hours)
+            self._frozen = replace(self._frozen, buckets=buckets, hours=hours)
+            return self._frozen
         self._frozen = ArmEvidence(
             self.n,
             self.stage_n,

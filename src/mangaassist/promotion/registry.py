@@ -204,7 +204,7 @@ class Registry:
             require_gate(version)
             if deployment.challenger is None or state.versions[deployment.challenger].capped is None:
                 require_no_challenger(deployment)
-            return {"version": number, "decision": version.gate.as_dict()}
+            return {"version": number, "gate": version.entry}
 
         return self._commit(story, SHADOW_STARTED, build, actor=actor, at=at, epoch=epoch).deployment
 
@@ -415,10 +415,13 @@ class Registry:
     def _applied(self, story: str, before: StoryState, entry: Entry) -> StoryState:
         """Fold our own entry without reading it back: the swap proved that nothing came between."""
         with self._lock:
+            self.switches.skip(entry.sequence)
             after = self._fold(before, entry)
             cached = self._states.get(story)
             if cached is None or cached.sequence < after.sequence:
                 self._states[story] = after
+            if self._seen.get(story) == entry.sequence - 1:
+                self._seen[story] = entry.sequence
         if entry.sequence in after.voided:
             self.switches.permissions(story).require_promotion()
             raise GateRefused(
