@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -143,12 +144,22 @@ def test_a_user_without_identity_is_refused() -> None:
 
 
 def test_batches_run_at_millions_a_second_and_singles_in_microseconds() -> None:
-    """EXP-2: speed, with room for a busy machine (measured 30 M/s and 4 us)."""
+    """EXP-2: speed in processor time, so that a busy machine does not decide (measured 12 M/s and 4 us)."""
     column, experiment = pa.array(USERS * 10), running("a")
-    started = time.perf_counter()
-    assign_batch([experiment], column)
-    assert len(column) / (time.perf_counter() - started) > 2e6
-    started = time.perf_counter()
-    for user in USERS[:2000]:
-        assign(experiment, user)
-    assert (time.perf_counter() - started) / 2000 < 50e-6
+
+    def single() -> None:
+        for user in USERS[:2000]:
+            assign(experiment, user)
+
+    assert seconds(lambda: assign_batch([experiment], column)) / len(column) < 1 / 2e6
+    assert seconds(single) / 2000 < 50e-6
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Processor time of the fastest of three runs."""
+    found = []
+    for _ in range(3):
+        started = time.process_time()
+        work()
+        found.append(time.process_time() - started)
+    return min(found)

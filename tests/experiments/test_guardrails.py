@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from mangaassist.core.verdict import Status, worst
 from mangaassist.experiments.cohorts import Month, erosion_verdicts, floor_verdict
-from mangaassist.experiments.guardrails import Finding, judge
-from mangaassist.experiments.plan import Correction, Rule
-from mangaassist.experiments.readings import Reading
-from mangaassist.stats.effects import Effect
+from mangaassist.experiments.guardrails import Finding, judge, measure
+from mangaassist.experiments.plan import Correction, Guardrail, Kind, Metric, Rule
+from mangaassist.experiments.readings import Method, Reading
+from mangaassist.stats.effects import Effect, Term, compare
+from mangaassist.stats.effects import Metric as Form
+from mangaassist.stats.inference import fixed, non_inferiority
 from mangaassist.stats.intervals import Estimate
+from mangaassist.stats.moments import of_rows
 
 IUT = Correction.INTERSECTION_UNION
 
@@ -84,6 +88,20 @@ def test_the_reference_family_is_corrected_as_published() -> None:
     assert vetoed[Correction.HOLM] == [True, False, False, True]
     assert vetoed[Correction.BONFERRONI] == [True, False, False, True]
     assert vetoed[IUT] == [True] * 4
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_the_safety_question_is_the_test_against_the_margin(relative: bool) -> None:
+    """GRD-1: the shifted reading of must-prove-safe is the non-inferiority test, Fieller's included."""
+    generator = np.random.default_rng(3)
+    arms = [of_rows(generator.normal(mean, 1.0, 900)) for mean in (4.19, 4.21)]
+    effect = compare(arms[0], arms[1], Form(Term(0)), relative=relative)
+    limit = -0.02 if relative else -0.08
+    rail = Guardrail("g", Rule.SAFE, Metric("g", Kind.MEAN, "g"), limit, relative)
+    found = measure(rail, effect, method=Method("fixed", 0.9, None, {}, 0, 5000.0), key="g")
+    twin = non_inferiority(effect, margin=-limit)
+    assert found.safe_p == pytest.approx(twin.p_value, rel=1e-9)
+    assert found.harm_p == pytest.approx(fixed(effect, alternative="less").p_value, rel=1e-9)
 
 
 def reading(cohort: str, treatment: float, control: float) -> Reading:

@@ -22,8 +22,8 @@ NAME = "reranker-l12"
 REVIEW = "We ship against the CSAT veto because the survey changed in week two. " * 6
 
 
-def look(ledger: Ledger, clock: SimulatedClock, frame: pl.DataFrame, **options: object) -> Decision:
-    return take_look(ledger, NAME, frame.lazy(), at=clock.now(), actor="dashboard", **options)[1]  # type: ignore[arg-type]
+def look(ledger: Ledger, clock: SimulatedClock, frame: pl.DataFrame, day: int | None = None) -> Decision:
+    return take_look(ledger, NAME, frame.lazy(), at=clock.now(), actor="dashboard", day=day)[1]
 
 
 def test_incident_significant_at_a_glance_is_not_crossed_at_look_two(

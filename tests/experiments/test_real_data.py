@@ -90,7 +90,7 @@ def test_open_bandit_women_is_refused_not_printed(data_dir: Path) -> None:
 def test_the_hand_fixture_of_every_estimator() -> None:
     """EVA-4: IPS 1.0, SNIPS .888889, DM .5, DR .7875, ESS 3; clipped at 1 .625."""
     columns = {"logged": [0.25, 0.5, 0.5, 0.2], "target": [0.5, 0.25, 0.75, 0.1], "reward": [1, 0, 1, 1]}
-    log = read_log(**columns, predicted=[0.8, 0.3, 0.6, 0.4], value=[0.6, 0.4, 0.5, 0.5])  # type: ignore[arg-type]
+    log = read_log(**columns, predicted=[0.8, 0.3, 0.6, 0.4], value=[0.6, 0.4, 0.5, 0.5])
     names: tuple[Estimator, ...] = ("ips", "snips", "dm", "dr")
     estimates = {name: estimate(log, name).value for name in names}
     assert estimates == pytest.approx({"ips": 1.0, "snips": 0.888889, "dm": 0.5, "dr": 0.7875}, abs=1e-6)

@@ -16,12 +16,14 @@ import numpy as np
 
 from mangaassist.core.errors import InputError
 from mangaassist.core.verdict import Status, Verdict
+from mangaassist.stats.correlation import TrueCorrelation, pearson, true_correlation
 from mangaassist.stats.domain import FloatArray
 from mangaassist.storage.ledger import Ledger
 
 RECORDED = "correlation.recorded"
 TRUST, COLLAPSE = 0.6, 0.5
 WINDOW = 6
+LEAST = 4
 CAUTIOUS_LAUNCHES = 4
 
 _PREFIX = "correlation/"
@@ -61,9 +63,9 @@ class Correlation:
         surface: where.
         n: experiments in the window.
         pearson: as measured.
-        low, high: 95% interval by Fisher's z (n of 4 or more, else -1 to 1).
-        corrected: after taking out the noise of both measurements; None where the errors are unknown or leave
-            nothing of the spread.
+        low, high: 95% interval.
+        corrected: of the true changes, measurement noise taken out; None where no errors were recorded.
+        collapsed: probability that the true correlation lies below the freeze limit; None likewise.
         agreement: share of experiments whose two signs agree.
         weakest, strongest: correlation with the most and the least favourable experiment left out.
         zone: what it allows.
@@ -75,6 +77,7 @@ class Correlation:
     low: float
     high: float
     corrected: float | None
+    collapsed: float | None
     agreement: float
     weakest: float
     strongest: float
@@ -120,56 +123,42 @@ def pairs(ledger: Ledger, surface: str) -> list[Pair]:
     return [Pair(**entry.body) for entry in ledger.entries(subject=_PREFIX + surface, kind=RECORDED)]
 
 
-def correlate(surface: str, found: Sequence[Pair], *, window: int = WINDOW) -> Correlation:
+def correlate(surface: str, past: Sequence[Pair], *, window: int = WINDOW) -> Correlation:
     """The correlation over the last ``window`` experiments.
 
     Args:
-        found: oldest first; with fewer than ``window`` the zone is unknown.
+        past: oldest first; with fewer than ``window`` the zone is unknown.
 
     Raises:
         InputError: for changes that are all equal on one side, which correlate with nothing.
     """
-    last = list(found)[-window:]
+    last = list(past)[-window:]
     offline, online = np.array([one.offline for one in last]), np.array([one.online for one in last])
-    if len(last) < 3:
-        return Correlation(surface, len(last), 0.0, -1.0, 1.0, None, 0.0, -1.0, 1.0, Zone.UNKNOWN)
-    if not (np.ptp(offline) > 0 and np.ptp(online) > 0):
-        raise InputError(
-            f"correlation of '{surface}'",
-            expected="changes that differ between experiments",
-            got="the same change in all of them",
-            next_step="Check what was recorded: a harness that always says the same measures nothing.",
-        )
-    pearson = float(np.corrcoef(offline, online)[0, 1])
-    low, high = _interval(pearson, len(last))
+    if len(last) < LEAST:
+        return Correlation(surface, len(last), 0.0, -1.0, 1.0, None, None, 0.0, -1.0, 1.0, Zone.UNKNOWN)
+    found = pearson(offline, online)
+    true = _corrected(last, offline, online)
     without = [_pearson_without(offline, online, at) for at in range(len(last))]
-    zone = Zone.UNKNOWN if len(last) < window else zone_of(pearson)
     return Correlation(
         surface,
         len(last),
-        pearson,
-        low,
-        high,
-        _corrected(pearson, last, offline, online),
+        found.value,
+        found.low,
+        found.high,
+        true.estimate.value if true else None,
+        true.probability_below(COLLAPSE) if true else None,
         float(np.mean(np.sign(offline) == np.sign(online))),
         min(without),
         max(without),
-        zone,
+        Zone.UNKNOWN if len(last) < window else zone_of(found.value),
     )
 
 
-def zone_of(pearson: float) -> Zone:
+def zone_of(value: float) -> Zone:
     """EVA-5: above .6 trust, .5 to .6 yellow, below .5 freeze."""
-    if pearson > TRUST:
+    if value > TRUST:
         return Zone.TRUST
-    return Zone.YELLOW if pearson >= COLLAPSE else Zone.FREEZE
-
-
-def _interval(pearson: float, n: int) -> tuple[float, float]:
-    if n < 4 or abs(pearson) >= 1:
-        return (-1.0, 1.0) if n < 4 else (pearson, pearson)
-    centre, half = np.arctanh(pearson), 1.959963984540054 / np.sqrt(n - 3)
-    return float(np.tanh(centre - half)), float(np.tanh(centre + half))
+    return Zone.YELLOW if value >= COLLAPSE else Zone.FREEZE
 
 
 def _pearson_without(offline: FloatArray, online: FloatArray, at: int) -> float:
@@ -177,18 +166,11 @@ def _pearson_without(offline: FloatArray, online: FloatArray, at: int) -> float:
     return float(np.corrcoef(x, y)[0, 1]) if np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0
 
 
-def _corrected(pearson: float, last: Sequence[Pair], offline: FloatArray, online: FloatArray) -> float | None:
-    """Spearman's (1904) correction for attenuation: divide by the root of both reliabilities."""
-    noise = [
-        (float(np.mean([one.offline_error**2 for one in last])), float(offline.var(ddof=1))),
-        (float(np.mean([one.online_error**2 for one in last])), float(online.var(ddof=1))),
-    ]
-    if not any(error for error, _ in noise):
+def _corrected(last: Sequence[Pair], offline: FloatArray, online: FloatArray) -> TrueCorrelation | None:
+    errors = np.array([(one.offline_error, one.online_error) for one in last])
+    if not errors.any():
         return None
-    reliability = [1 - error / spread for error, spread in noise]
-    if min(reliability) <= 0:
-        return None
-    return float(np.clip(pearson / np.sqrt(reliability[0] * reliability[1]), -1.0, 1.0))
+    return true_correlation(offline, online, errors[:, 0] ** 2, errors[:, 1] ** 2)
 
 
 def launch_verdict(ledger: Ledger, surface: str, *, clears_mde: bool) -> Verdict:
@@ -198,7 +180,7 @@ def launch_verdict(ledger: Ledger, surface: str, *, clears_mde: bool) -> Verdict
     recorded with the pair. A surface without a record is not held up.
     """
     found = pairs(ledger, surface)
-    known = correlate(surface, found) if len(found) >= 3 else None
+    known = correlate(surface, found) if len(found) >= LEAST else None
     name = f"correlation.{surface}"
     if known is None or known.zone is Zone.UNKNOWN:
         sentence = f"{len(found)} of {WINDOW} experiments are on record for {surface}: nothing is held up."

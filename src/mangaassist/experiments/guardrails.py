@@ -69,8 +69,7 @@ def measure(guardrail: Guardrail, effect: Effect, *, method: Method, key: str) -
     metric = guardrail.metric
     harm: Direction = "down" if metric is None or metric.better == "higher" else "up"
     plain = method.read(effect, key)
-    shifted = replace(effect, value=effect.value - guardrail.threshold)
-    safety = method.read(shifted, f"{key}|safe")
+    safety = method.read(against(effect, guardrail.threshold), f"{key}|safe")
     return Finding(
         guardrail.name,
         guardrail.rule,
@@ -97,8 +96,23 @@ def ceiling_finding(guardrail: Guardrail, *, level: float, n: int) -> Finding:
 
 def path_values(guardrail: Guardrail, effect: Effect, key: str) -> dict[str, float]:
     """z-values of this look for both questions, for the boundary of later looks."""
-    shifted = replace(effect, value=effect.value - guardrail.threshold)
-    return {key: z_value(effect), f"{key}|safe": z_value(shifted)}
+    return {key: z_value(effect), f"{key}|safe": z_value(against(effect, guardrail.threshold))}
+
+
+def against(effect: Effect, limit: float) -> Effect:
+    """The same evidence measured from ``limit`` instead of 0: what is left beyond a margin.
+
+    A relative effect read by Fieller's theorem compares treatment with (1 + limit) times control.
+    """
+    if effect.arm_variances is None:
+        return replace(effect, value=effect.value - limit)
+    scale, (own, other) = 1.0 + limit, effect.arm_variances
+    return replace(
+        effect,
+        value=effect.treatment / (scale * effect.control) - 1.0,
+        control=scale * effect.control,
+        arm_variances=(own, scale**2 * other),
+    )
 
 
 def _towards(inference: Inference, side: Direction) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from typing import Any
 
 import polars as pl
@@ -110,12 +111,17 @@ class Reading:
             "n": self.n,
             "treatment": self.treatment,
             "control": self.control,
-            "absolute": asdict(self.absolute),
-            "relative": asdict(self.relative) if self.relative else None,
+            "absolute": interval_dict(self.absolute),
+            "relative": interval_dict(self.relative) if self.relative else None,
             "adjusted_p": self.adjusted_p,
             "significant": self.significant,
             "variance_reduction": self.variance_reduction,
         }
+
+
+def interval_dict(estimate: Estimate) -> dict[str, float | int | None]:
+    """An estimate as JSON; an end that is not bounded (control cannot be told from 0) is null."""
+    return {name: value if isfinite(value) else None for name, value in asdict(estimate).items()}
 
 
 def form_of(metric: Metric, *, clustered: bool) -> Form:
