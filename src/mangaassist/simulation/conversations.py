@@ -42,7 +42,7 @@ MIX = {
     "greeting_chitchat": 0.03,
     "out_of_scope": 0.04,
 }
-"""Simulated share of each label in ordinary traffic."""
+"""Relative weight of each label among the utterances that do not follow from the one before."""
 
 # What tends to follow within one conversation.
 _NEXT = {
@@ -180,7 +180,7 @@ def _next_intent(season: Season | None, at: datetime, before: str, draw: Iterato
     if season is None or season.surge_begins is None or at < season.surge_begins:
         return intent
     # Other intents give way until stock_availability is asked `surge` times as often.
-    share = MIX["stock_availability"]
+    share = MIX["stock_availability"] / sum(MIX.values())
     gives_way = share * (season.surge - 1.0) / (1.0 - share)
     return "stock_availability" if next(draw) < gives_way else intent
 
