@@ -44,7 +44,8 @@ def count_up(home: Path, ledger_url: str, worker: int, steps: int) -> list[int]:
     ledger = Ledger.open(Home(home, Settings(ledger_url=ledger_url)))
     written: list[int] = []
     while len(written) < steps:
-        last = ledger.entries(subject="counter")[-1:]
+        head = ledger.head("counter")
+        last = ledger.entries(subject="counter", after=head - 1, limit=1)
         value = last[0].body["value"] + 1 if last else 1
         try:
             ledger.append(
@@ -53,7 +54,7 @@ def count_up(home: Path, ledger_url: str, worker: int, steps: int) -> list[int]:
                 body={"value": value, "worker": worker},
                 actor=f"worker {worker}",
                 at=AT,
-                expected=last[0].sequence if last else 0,
+                expected=head,
             )
         except Conflict:
             continue
