@@ -17,6 +17,7 @@ from mangaassist.promotion.registry import Registry
 from mangaassist.training.formats import load as load_format
 
 Load = Callable[[Mapping[str, bytes]], Model]
+_WARMING = ("warming up", "準備中")
 
 
 class ModelFailed(Exception):
@@ -77,6 +78,8 @@ class ModelServer:
     def warm(self, story: str, number: int) -> str:
         """Load a version before users meet it, and give a damaged one another try.
 
+        It answers once in each script, so that what a model loads only when it needs it is there, too.
+
         Returns:
             What went wrong, as an exception's type name; empty when it is loaded. The router will meet the
             same failure, fall back and log it, so it is no reason to stop here.
@@ -84,7 +87,7 @@ class ModelServer:
         with self._lock:
             self._damaged.pop((story, number), None)
         try:
-            self.model(story, number)
+            self.model(story, number).predict(_WARMING)
         except Exception as error:  # foreign code, as in predict
             return type(error).__name__
         return ""
@@ -106,7 +109,12 @@ class ModelServer:
     def unknown_share(self, story: str, number: int, text: str) -> float | None:
         """How much of ``text`` the version has never seen, in [0, 1]; None when it does not tell."""
         model: object = self._models.get((story, number))
-        return model.unknown_share(text) if isinstance(model, ReportsUnknown) else None
+        if not isinstance(model, ReportsUnknown):
+            return None
+        try:
+            return model.unknown_share(text)
+        except Exception:  # foreign code; the answer stands, its row merely knows less
+            return None
 
     def loaded(self) -> list[tuple[str, int]]:
         """The versions in memory, least recently used first."""
