@@ -73,6 +73,27 @@ def test_missing_values_leave_their_own_metric_only() -> None:
     assert np.isfinite(money.scatter).all()
 
 
+def test_metrics_that_share_columns_share_sums_and_not_meanings() -> None:
+    """EXP-4: one column as outcome here, covariate there, and twice in a ratio's company."""
+    frame = units()
+    metrics = [
+        Metric("a", Kind.MEAN, "yen"),
+        Metric("b", Kind.MEAN, "useful", covariates=("yen", "yen_before/turns")),
+        Metric("c", Kind.RATIO, "useful", denominator="turns", covariates=("yen_before",)),
+    ]
+    for rows in (frame, frame.with_columns(turns=pl.when(pl.col("turns") > 1).then("turns"))):
+        table = aggregate(rows.lazy(), metrics, columns=COLUMNS)
+        for metric in metrics:
+            own = [metric.column, *([metric.denominator] if metric.denominator else [])]
+            kept = rows.drop_nulls(own).select(pl.col(metric.columns).cast(pl.Float64))
+            if metric.name == "b" and rows is not frame:
+                continue  # its covariate is filled with the pivot: tested below
+            twin = of_rows(kept.to_numpy())
+            found = table.blocks[metric.name].moments(table.where())
+            assert found is not None
+            assert found.scatter == pytest.approx(twin.scatter, rel=DIGITS, abs=1e-3)
+
+
 @pytest.mark.parametrize("bad", [float("inf"), float("-inf")])
 def test_an_infinite_value_is_refused_by_column(bad: float) -> None:
     frame = units().with_columns(yen=pl.when(pl.col("user_id") == "u7").then(bad).otherwise("yen"))

@@ -15,6 +15,15 @@ from numpy.typing import NDArray
 
 from mangaassist.core.errors import InputError
 from mangaassist.experiments.plan import Columns, Kind, Metric, Transform
+from mangaassist.experiments.sums import (
+    ROWS,
+    is_complete,
+    masked_sums,
+    read_sums,
+    shape_of,
+    shared_sums,
+    units_of,
+)
 from mangaassist.experiments.unit_table import require_columns
 from mangaassist.stats.domain import FloatArray, IntArray
 from mangaassist.stats.moments import Moments
@@ -28,8 +37,6 @@ UNITS_CHECKED_EXACTLY = 40_000_000
 _APART = pl.QueryOptFlags(comm_subplan_elim=False)
 
 _PIVOT_ROWS = 10_000
-_ROWS = "__rows"
-_EVENTS = "__events"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +127,7 @@ def aggregate(
 
     Args:
         frame: one row per unit. With ``columns.cluster`` there may be several per randomised unit: they are
-            added up first, and a mean per row becomes the ratio of two sums (:func:`own_columns`).
+            added up first, and a mean per row becomes the ratio of two sums.
         metrics: what to sum; quantiles need the values themselves and are left out.
         dimensions: cohort columns.
 
@@ -131,126 +138,48 @@ def aggregate(
     unit = columns.cluster or columns.unit
     keys = [columns.arm, *dimensions, *([columns.day] if columns.day else [])]
     require_columns(frame, [unit, *keys, *(name for metric in summed for name in metric.columns)])
-    rows = _units_of(frame, summed, unit=unit, keys=keys, clustered=bool(columns.cluster))
-    shapes = {metric.name: own_columns(metric, clustered=bool(columns.cluster)) for metric in summed}
-    pivots = _pivots(rows, {name for own, extra in shapes.values() for name in (*own, *extra)})
+    clustered = bool(columns.cluster)
+    rows = units_of(frame, summed, unit=unit, keys=keys, clustered=clustered)
+    shapes = {metric.name: shape_of(metric, clustered=clustered) for metric in summed}
+    pivots = _pivots(rows, sorted({name for shape in shapes.values() for name in shape.columns}))
     total = int(rows.select(pl.len()).collect().item())
     one_in = 1 << max(0, (total - 1) // UNITS_CHECKED_EXACTLY).bit_length()
-    cells, hashes = _scan(rows, shapes, pivots, unit=unit, keys=keys, one_in=one_in)
-    blocks = {name: _block(cells, name, own + extra, pivots) for name, (own, extra) in shapes.items()}
+    hashes = _hashes(rows, unit=unit, one_in=one_in)
+    cells, units = pl.collect_all(
+        [_grouped(rows, keys, shared_sums(shapes.values(), pivots)), hashes],
+        engine="streaming",
+        optimizations=_APART,
+    )
+    if not is_complete(cells):
+        cleaned = rows.with_columns(pl.col(pl.Float64).fill_nan(None))
+        cells = _grouped(cleaned, keys, masked_sums(shapes, pivots)).collect(engine="streaming")
+    blocks = {name: Block(*read_sums(cells, name, shape, pivots)) for name, shape in shapes.items()}
     for metric in summed:
         _refuse_infinite(metric, blocks[metric.name])
-    check = _check_units(rows, hashes, unit=unit, arm=columns.arm, one_in=one_in)
-    return Table(cells.select(keys), cells[_ROWS].to_numpy().astype(np.int64), blocks, check)
+    check = _check_units(rows, units, unit=unit, arm=columns.arm, one_in=one_in)
+    return Table(cells.select(keys), cells[ROWS].to_numpy().astype(np.int64), blocks, check)
 
 
-def own_columns(metric: Metric, *, clustered: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """A metric's columns in the prepared rows: one value, or numerator and denominator; then covariates."""
-    covariates = tuple(f"{name}:covariate" for name in metric.covariate_columns)
-    if metric.kind is Kind.RATIO:
-        return (f"{metric.name}:numerator", f"{metric.name}:denominator"), covariates
-    return ((f"{metric.name}:value", _EVENTS) if clustered else (f"{metric.name}:value",)), covariates
+def _grouped(rows: pl.LazyFrame, keys: Sequence[str], sums: Sequence[pl.Expr]) -> pl.LazyFrame:
+    return rows.group_by(keys).agg(pl.len().alias(ROWS), *sums).sort(keys)
 
 
-def _units_of(
-    frame: pl.LazyFrame, metrics: Sequence[Metric], *, unit: str, keys: Sequence[str], clustered: bool
-) -> pl.LazyFrame:
-    """One row per unit with keys as text and every value as a float; NaN counts as missing."""
-    values = {}
-    for metric in metrics:
-        own, covariates = own_columns(metric, clustered=False)
-        for name, column in zip(own + covariates, metric.columns, strict=True):
-            number = pl.col(column).cast(pl.Float64)
-            values[name] = transformed(number, metric) if name.endswith(":value") else number
-    named = [expression.alias(name) for name, expression in values.items()]
-    rows = frame.select(pl.col(unit).cast(pl.String), *(pl.col(key).cast(pl.String) for key in keys), *named)
-    if not clustered:
-        return rows
-    sums = [pl.col(name).sum() if not name.endswith(":covariate") else pl.col(name).mean() for name in values]
-    return rows.group_by(unit, *keys).agg(*sums, pl.len().cast(pl.Float64).alias(_EVENTS))
+def _hashes(rows: pl.LazyFrame, *, unit: str, one_in: int) -> pl.LazyFrame:
+    """A hash per row and whether it has a unit; of large tables only those of one unit in ``one_in``."""
+    hashes = rows.select(pl.col(unit).hash(seed=0).alias("hash"), pl.col(unit).is_null().alias("nobody"))
+    return hashes if one_in == 1 else hashes.filter((pl.col("hash") % one_in == 0) | pl.col("nobody"))
 
 
-def transformed(value: pl.Expr, metric: Metric) -> pl.Expr:
-    """A unit's value as the metric wants it averaged."""
-    if metric.transform is Transform.LOG:
-        return value.log1p()
-    if metric.transform is Transform.WINSORISE:
-        limit = value.quantile(metric.cap_quantile) if metric.cap is None else pl.lit(metric.cap)
-        return pl.min_horizontal(value, limit)
-    if metric.transform is Transform.RANK:
-        return value.rank("average") / pl.len()
-    return value
-
-
-def _pivots(rows: pl.LazyFrame, names: set[str]) -> dict[str, float]:
+def _pivots(rows: pl.LazyFrame, names: Sequence[str]) -> dict[str, float]:
     """A rough centre per column, from the first rows."""
-    ordered = sorted(names)
-    head = rows.select(ordered).head(_PIVOT_ROWS).collect()
-    return {name: _centre(head[name]) for name in ordered}
+    head = rows.select(names).head(_PIVOT_ROWS).collect()
+    return {name: _centre(head[name]) for name in names}
 
 
 def _centre(values: pl.Series) -> float:
     finite = values.filter(values.is_finite())
     centre = finite.mean() if len(finite) else None
     return float(centre) if isinstance(centre, int | float) else 0.0
-
-
-def _scan(
-    rows: pl.LazyFrame,
-    shapes: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]],
-    pivots: Mapping[str, float],
-    *,
-    unit: str,
-    keys: Sequence[str],
-    one_in: int,
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Sums per cell and a hash per unit, from one pass; a second one only where NaN stands for missing."""
-    hashed = pl.col(unit).hash(seed=0)
-    hashes = rows.select(hashed.alias("hash"), pl.col(unit).is_null().alias("nobody"))
-    if one_in > 1:
-        hashes = hashes.filter((pl.col("hash") % one_in == 0) | pl.col("nobody"))
-    sums = [one for name, shape in shapes.items() for one in _sums(name, *shape, pivots)]
-    cells, units = pl.collect_all(
-        [rows.group_by(keys).agg(pl.len().alias(_ROWS), *sums).sort(keys), hashes],
-        engine="streaming",
-        optimizations=_APART,
-    )
-    if any(cells[name].is_nan().any() for name in cells.columns if cells[name].dtype == pl.Float64):
-        cleaned = rows.with_columns(pl.col(pl.Float64).fill_nan(None))
-        cells = (
-            cleaned.group_by(keys).agg(pl.len().alias(_ROWS), *sums).sort(keys).collect(engine="streaming")
-        )
-    return cells, units
-
-
-def _sums(
-    name: str, own: tuple[str, ...], covariates: tuple[str, ...], pivots: Mapping[str, float]
-) -> list[pl.Expr]:
-    """Count, sums and products of one metric over units that have all of its own columns.
-
-    A covariate that is missing (a user without a past) takes the pivot: the same constant in every arm, from
-    before assignment, so the comparison stays fair.
-    """
-    usable = pl.all_horizontal([pl.col(column).is_not_null() for column in own])
-    shifted = [pl.col(column) - pivots[column] for column in own]
-    shifted += [(pl.col(column) - pivots[column]).fill_null(0.0) for column in covariates]
-    kept = [pl.when(usable).then(one) for one in shifted]
-    found = [usable.sum().alias(f"{name}/n")]
-    found += [one.sum().alias(f"{name}/{i}") for i, one in enumerate(kept)]
-    for i, left in enumerate(kept):
-        found += [(left * shifted[j]).sum().alias(f"{name}/{j}/{i}") for j in range(i + 1)]
-    return found
-
-
-def _block(cells: pl.DataFrame, name: str, columns: tuple[str, ...], pivots: Mapping[str, float]) -> Block:
-    p = len(columns)
-    totals = np.stack([cells[f"{name}/{i}"].to_numpy() for i in range(p)], axis=1)
-    products = np.empty((len(cells), p, p))
-    for i in range(p):
-        for j in range(i + 1):
-            products[:, i, j] = products[:, j, i] = cells[f"{name}/{j}/{i}"].to_numpy()
-    pivot = np.array([pivots[column] for column in columns])
-    return Block(columns, pivot, cells[f"{name}/n"].to_numpy().astype(np.int64), totals, products)
 
 
 def _refuse_infinite(metric: Metric, block: Block) -> None:
