@@ -342,6 +342,8 @@ def test_a_rollback_waits_for_every_reader(home: Home) -> None:
     with pytest.raises(Unavailable):
         Controller(target, readers=[Late()]).rollback(STORY, actor="mei", reason="r", at=AT)
     assert target.deployment("intent").challenger is None
+    measured = target.ledger.entries(kind="promotion.rollback_measured")[-1]
+    assert "silence" in measured.body["late"]
 
 
 def test_two_controllers_decide_at_once_and_one_wins(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

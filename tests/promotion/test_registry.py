@@ -329,6 +329,26 @@ def test_eight_processes_promote_at_once_and_one_wins(home: Home) -> None:
     assert target.deployment("intent").champion == 1
 
 
+@pytest.mark.service
+def test_the_whole_way_on_postgres(tmp_path: Path, postgres_url: str) -> None:
+    """PRO-1: the same registry on the ledger beyond one machine; one of two racing promotions wins."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "settings.toml").write_text(f'ledger_url = "{postgres_url}"\n')
+    home = Home.open(tmp_path / "home")
+    target, other = registry(home), registry(home)
+    to_champion(target, run="r1")
+    version = add(target, run="r2")
+    to_canary(target, "intent", 2)
+    epoch = other.deployment("intent").epoch
+    target.promote("intent", 2, decision=passing(version.name), epoch=epoch)
+    with pytest.raises(Conflict, match="Somebody else moved it first"):
+        other.promote("intent", 2, decision=passing(version.name), epoch=epoch)
+    assert other.rollback("intent", decision=failing("intent/2")).champion == 1
+    assert target.deployment("intent") == other.deployment("intent")
+    target.ledger.close()
+    other.ledger.close()
+
+
 class RegistryMachine(RuleBasedStateMachine):
     """Random transitions by two readers against a plain-dictionary twin."""
 

@@ -308,6 +308,28 @@ def test_many_answers_share_a_commit_and_keep_their_order(home: Home) -> None:
     assert len(writes) <= 3
 
 
+def test_a_failing_commit_leaves_nobody_waiting(home: Home) -> None:
+    """Whatever a write raises reaches those who wait for it, and the next write is tried again."""
+    failures = [OSError("gone"), None]
+
+    class Failing:
+        def write(self, _: list[str]) -> None:
+            if (failure := failures.pop(0)) is not None:
+                raise failure
+
+        def write_outcomes(self, _: list[str]) -> None:
+            return
+
+    commits = GroupCommit(lambda _: Failing())  # type: ignore[arg-type,return-value]  # the two methods it uses
+    commits.start()
+    with pytest.raises(OSError, match="gone"):
+        commits.submit("intent").result(30)
+    assert commits.problem == "gone"
+    assert commits.submit("intent").result(30) is None
+    assert commits.problem == ""
+    commits.stop()
+
+
 def test_a_stopped_log_refuses(service: Service) -> None:
     """Nothing is accepted that nobody will write."""
     with pytest.raises(Unavailable, match="shutting down"):

@@ -14,7 +14,7 @@ from functools import lru_cache
 from time import perf_counter
 from typing import Final, Protocol
 
-from mangaassist.core.errors import GateRefused, InputError
+from mangaassist.core.errors import GateRefused, InputError, Unavailable
 from mangaassist.core.identity import canonical_json
 from mangaassist.core.story import CanaryStage, RolloutPolicy, Story
 from mangaassist.core.verdict import Action, Decision, Status, Verdict, decide
@@ -290,8 +290,12 @@ class Controller:
     def _measure(
         self, story: Story, version: int, after: Deployment, started: float, *, at: datetime, actor: str
     ) -> Rollback:
-        limit = story.rollout.rollback_within
-        readers = sum(reader.acknowledge(story.name, after.epoch, within=limit) for reader in self._readers)
+        limit, readers, late = story.rollout.rollback_within, 0, None
+        try:
+            for reader in self._readers:
+                readers += reader.acknowledge(story.name, after.epoch, within=limit)
+        except Unavailable as error:
+            late = error
         seconds = perf_counter() - started
         measured = Rollback(story.name, version, after, seconds, readers, limit.total_seconds())
         body = {
@@ -299,11 +303,14 @@ class Controller:
             "epoch": after.epoch,
             "seconds": seconds,
             "readers": readers,
+            "late": str(late) if late else None,
             "verdict": measured.verdict.as_dict(),
         }
         self._registry.ledger.append(
             kind=MEASURED, subject=subject(story.name), body=body, actor=actor, at=at
         )
+        if late is not None:
+            raise late
         return measured
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from time import perf_counter
 
-from mangaassist.core.errors import MangaAssistError, Unavailable
+from mangaassist.core.errors import Unavailable
 from mangaassist.serving.prediction_log import Outcome, PredictionLog, PredictionRecord
 
 _MOST_ROWS = 2_000
@@ -119,7 +119,7 @@ class GroupCommit:
                 log = self._log(story)
                 log.write(records)
                 log.write_outcomes(outcomes)
-            except MangaAssistError as error:
+            except Exception as error:  # whatever it is belongs to those who wait, or they wait for ever
                 self.problem = str(error)
                 for one in group:
                     one.done.set_exception(error)

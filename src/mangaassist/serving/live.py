@@ -129,7 +129,7 @@ class LivePointer:
         Raises:
             Unavailable: it did not get there in time.
         """
-        self._views.get(story) or self._watch(story)
+        self._watch(story)
         self.refresh()
         with self._changed:
             seen = self._changed.wait_for(
