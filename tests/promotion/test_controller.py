@@ -430,6 +430,8 @@ def test_a_false_alarm_can_be_enabled_again(home: Home) -> None:
     controller = Controller(target)
     evidence = against_baseline(target, "intent", 2, *frames(found), safety_labels=SAFETY)
     assert evidence.arm("holdout").n > 300
+    with pytest.raises(InputError, match="evidence"):
+        controller.reenable(QUICK, 1, evidence, actor="mei", reason="pager test", at=found.now)
     after = controller.reenable(QUICK, 2, evidence, actor="mei", reason="pager test", at=found.now)
     assert (after.challenger, after.stage) == (2, "canary_5")
     entry = target.ledger.entries(kind="registry.reenabled")[-1]

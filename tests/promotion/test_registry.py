@@ -25,6 +25,7 @@ from tests.promotion.samples import (
 from mangaassist.core.clock import SimulatedClock
 from mangaassist.core.errors import Conflict, GateRefused, InputError, IntegrityError
 from mangaassist.core.home import Home
+from mangaassist.core.story import CanaryStage
 from mangaassist.core.verdict import Action, Decision
 from mangaassist.promotion.registry import Registry
 from mangaassist.promotion.versions import VersionStatus
@@ -149,6 +150,28 @@ def test_failed_promotion_is_kept_and_never_latest(home: Home) -> None:
         target.start_shadow("intent", 2, actor="policy", at=AT)
     with pytest.raises(GateRefused):
         target.fail("intent", 1, decision=failing("intent/1"))
+
+
+def test_only_an_aborted_canary_comes_back(home: Home) -> None:
+    """PRO-3: what failed offline, in shadow or as champion cannot be enabled again."""
+    target = registry(home)
+    to_champion(target, run="r1")
+    to_champion(target, run="r2")
+    target.rollback("intent", decision=failing("intent/2"))
+    shadowed = add(target, run="r3")
+    target.start_shadow("intent", 3, actor="p", at=AT)
+    target.fail("intent", 3, decision=failing(shadowed.name))
+    add(target, run="r4", gate=failing("intent"))
+    canaried = add(target, run="r5")
+    to_canary(target, "intent", 5)
+    target.fail("intent", 5, decision=failing(canaried.name))
+    for number in (3, 2, 4):
+        with pytest.raises((GateRefused, InputError)):
+            target.reenable(
+                "intent", number, stage=STAGES[0], holdout=HOLDOUT, decision=passing(f"intent/{number}")
+            )
+    back = target.reenable("intent", 5, stage=STAGES[0], holdout=HOLDOUT, decision=passing("intent/5"))
+    assert (back.challenger, back.stage) == (5, STAGES[0].name)
 
 
 def test_a_capped_version_never_sees_users(home: Home) -> None:
@@ -391,9 +414,16 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.challenger is not None)
     @rule(reader=st.integers(0, 1), stage=st.sampled_from(STAGES))
-    def advance(self, reader: int, stage: object) -> None:
+    def advance(self, reader: int, stage: CanaryStage) -> None:
         number = self.challenger or 0
         decision = passing(f"intent/{number}")
+        names = [one.name for one in STAGES]
+        if self.stage != "shadow" and names.index(stage.name) <= names.index(self.stage):
+            with pytest.raises(GateRefused, match="a share above"):
+                self.readers[reader].advance(
+                    "intent", number, stage=stage, holdout=HOLDOUT, decision=decision
+                )
+            return
         self.readers[reader].advance("intent", number, stage=stage, holdout=HOLDOUT, decision=decision)
         self.status[number], self.stage = "canary", stage.name
 

@@ -166,6 +166,13 @@ class Controller:
             GateRefused: the canary breaks a rule against that hour, too.
         """
         _require_reason(reason)
+        if (evidence.story, evidence.challenger) != (story.name, number):
+            raise InputError(
+                "evidence",
+                expected=f"the aborted canary of {story.name}/{number}",
+                got=f"{evidence.story}/{evidence.challenger}",
+                next_step="Collect it with against_baseline for this version.",
+            )
         verdicts = baseline_verdicts(evidence, self._rules)
         found = decide(f"{story.name}/{number}", verdicts, actor=actor, at=at, policy=policy_digest(story))
         if found.action is not Action.PROMOTE:

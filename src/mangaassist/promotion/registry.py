@@ -14,17 +14,21 @@ from typing import Any
 
 from mangaassist.core.errors import Conflict, GateRefused, InputError
 from mangaassist.core.story import CanaryStage
-from mangaassist.core.verdict import Action, Decision
+from mangaassist.core.verdict import Decision
 from mangaassist.governance.switches import Switches
 from mangaassist.promotion.requirements import (
     known,
     moved,
     of_run,
-    require_challenger,
+    require_aborted,
+    require_canary,
     require_gate,
+    require_growth,
+    require_movable,
     require_no_challenger,
     require_pass,
     require_uncapped,
+    require_unsettled,
     rollback_target,
     subject,
 )
@@ -227,17 +231,9 @@ class Registry:
 
         def build(state: StoryState) -> Mapping[str, Any]:
             self.switches.permissions(story).require_promotion()
-            require_challenger(state, number)
-            require_pass(decision, number, story)
-            require_uncapped(known(state, number))
-            return {
-                "version": number,
-                "stage": stage.name,
-                "share": stage.share,
-                "holdout": holdout,
-                "decision": decision.as_dict(),
-                "evidence": evidence,
-            }
+            require_movable(state, number, decision)
+            require_growth(state.deployment, stage)
+            return canary_body(number, stage, holdout, decision, evidence)
 
         return self._decided(story, ADVANCED, build, decision, epoch)
 
@@ -254,16 +250,8 @@ class Registry:
 
         def build(state: StoryState) -> Mapping[str, Any]:
             self.switches.permissions(story).require_promotion()
-            require_challenger(state, number)
-            require_pass(decision, number, story)
-            require_uncapped(known(state, number))
-            if not state.deployment.in_canary:
-                raise GateRefused(
-                    f"{story}/{number}",
-                    expected="a version that has been through its canary",
-                    got=f"stage '{state.deployment.stage}'",
-                    next_step="Let the canary stages pass first.",
-                )
+            require_movable(state, number, decision)
+            require_canary(state.deployment)
             return {
                 "version": number,
                 "previous": state.deployment.champion,
@@ -290,14 +278,7 @@ class Registry:
         """
 
         def build(state: StoryState) -> Mapping[str, Any]:
-            version = known(state, number)
-            if version.status not in (VersionStatus.REGISTERED, VersionStatus.SHADOW, VersionStatus.CANARY):
-                raise GateRefused(
-                    version.name,
-                    expected="a version not yet promoted or failed",
-                    got=f"status '{version.status}'",
-                    next_step=f"Use 'rollback {story}' to take back a champion.",
-                )
+            require_unsettled(known(state, number))
             return {
                 "version": number,
                 "stage": state.deployment.stage if state.deployment.challenger == number else None,
@@ -345,26 +326,10 @@ class Registry:
             version = known(state, number)
             self.switches.permissions(story).require_promotion()
             require_no_challenger(state.deployment)
-            require_pass(decision, number, story)
+            require_aborted(version, self.before_failure(story, number)[1])
+            require_pass(version, decision)
             require_uncapped(version)
-            if (
-                version.status is not VersionStatus.FAILED_PROMOTION
-                or version.gate.action is not Action.PROMOTE
-            ):
-                raise GateRefused(
-                    version.name,
-                    expected="a version whose canary was aborted",
-                    got=f"status '{version.status}'",
-                    next_step="Only an aborted canary can be enabled again.",
-                )
-            return {
-                "version": number,
-                "stage": stage.name,
-                "share": stage.share,
-                "holdout": holdout,
-                "decision": decision.as_dict(),
-                "evidence": evidence,
-            }
+            return canary_body(number, stage, holdout, decision, evidence)
 
         return self._decided(story, REENABLED, build, decision, None)
 
@@ -444,3 +409,17 @@ class Registry:
                     got=digest,
                     next_step="Store the document before registering the version.",
                 )
+
+
+def canary_body(
+    number: int, stage: CanaryStage, holdout: float, decision: Decision, evidence: str | None
+) -> dict[str, Any]:
+    """What an entry that puts a version before ``stage.share`` of users says."""
+    return {
+        "version": number,
+        "stage": stage.name,
+        "share": stage.share,
+        "holdout": holdout,
+        "decision": decision.as_dict(),
+        "evidence": evidence,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mangaassist.core.errors import Conflict, GateRefused, InputError
+from mangaassist.core.story import CanaryStage
 from mangaassist.core.verdict import Action, Decision
 from mangaassist.promotion.versions import Deployment, StoryState, Version, VersionStatus
 
@@ -81,14 +82,66 @@ def require_challenger(state: StoryState, number: int) -> None:
         )
 
 
-def require_pass(decision: Decision, number: int, story: str) -> None:
+def require_pass(version: Version, decision: Decision) -> None:
     """Only a passing decision about this very version moves it."""
-    if decision.action is not Action.PROMOTE or decision.subject != f"{story}/{number}":
+    if decision.action is not Action.PROMOTE or decision.subject != version.name:
         raise GateRefused(
-            f"{story}/{number}",
-            expected=f"a passing decision about {story}/{number}",
+            version.name,
+            expected=f"a passing decision about {version.name}",
             got=f"{decision.action} about {decision.subject}",
             next_step="Only a fresh pass promotes.",
+        )
+
+
+def require_movable(state: StoryState, number: int, decision: Decision) -> None:
+    """The challenger, uncapped, with a passing decision about it."""
+    require_challenger(state, number)
+    version = known(state, number)
+    require_pass(version, decision)
+    require_uncapped(version)
+
+
+def require_growth(deployment: Deployment, stage: CanaryStage) -> None:
+    """A ramp only grows: a smaller share would move users out of the canary without a decision to."""
+    if stage.share <= deployment.share:
+        raise GateRefused(
+            f"stage '{stage.name}' of '{deployment.story}'",
+            expected=f"a share above {deployment.share:g}",
+            got=f"{stage.share:g}",
+            next_step="Order the stages of the rollout policy by their share.",
+        )
+
+
+def require_canary(deployment: Deployment) -> None:
+    """Nothing becomes champion straight from shadow."""
+    if not deployment.in_canary:
+        raise GateRefused(
+            f"{deployment.story}/{deployment.challenger}",
+            expected="a version that has been through its canary",
+            got=f"stage '{deployment.stage}'",
+            next_step="Let the canary stages pass first.",
+        )
+
+
+def require_unsettled(version: Version) -> None:
+    """A champion is rolled back, not failed; what failed has failed."""
+    if version.status not in (VersionStatus.REGISTERED, VersionStatus.SHADOW, VersionStatus.CANARY):
+        raise GateRefused(
+            version.name,
+            expected="a version not yet promoted or failed",
+            got=f"status '{version.status}'",
+            next_step=f"Use 'rollback {version.story}' to take back a champion.",
+        )
+
+
+def require_aborted(version: Version, before: Deployment) -> None:
+    """Only a canary can be enabled again, not what failed in shadow, offline or as champion."""
+    if before.challenger != version.number or not before.in_canary:
+        raise GateRefused(
+            version.name,
+            expected="a version whose canary was aborted",
+            got=f"status '{version.status}', failed outside a canary",
+            next_step="Retrain for a new version.",
         )
 
 
