@@ -169,12 +169,23 @@ def test_exploring_needs_no_registration_and_decides_nothing(shell: Shell, tmp_p
     """EXP-1: numbers without a registration carry a blocking verdict; no home is made for them."""
     spec = tmp_path / "spec.yaml"
     spec.write_text("primary: {column: useful_rate, covariates: [useful_rate_before]}\n", encoding="utf-8")
-    body = shell("analyze", data(tmp_path, "d", table()), "--spec", str(spec))
+    body = shell("analyze", data(tmp_path, "d", table()), "--spec", str(spec), "--bootstrap", "200")
     assert body["registered"] is False
     assert body["readings"][0]["significant"] is True
     assert body["readings"][0]["variance_reduction"] > 0.1
     assert (body["decision"]["action"], body["decision"]["binding"]) == ("hold", False)
     assert not shell.home.exists()
+    resampled = body["bootstrap"]["treatment"]
+    raw = shell("analyze", data(tmp_path, "d", table()), "--spec", str(plain(tmp_path)))["readings"][0]
+    assert resampled["value"] == pytest.approx(raw["absolute"]["value"])
+    width = raw["absolute"]["high"] - raw["absolute"]["low"]
+    assert resampled["high"] - resampled["low"] == pytest.approx(width, rel=0.25)
+
+
+def plain(tmp_path: Path) -> Path:
+    path = tmp_path / "plain.yaml"
+    path.write_text("primary: {column: useful_rate}\n", encoding="utf-8")
+    return path
 
 
 def test_a_broken_split_is_an_answer_with_exit_code_one(shell: Shell, tmp_path: Path) -> None:

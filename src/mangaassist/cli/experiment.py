@@ -314,19 +314,25 @@ def analyze(
     data: DataFile,
     *,
     spec: Annotated[Path, typer.Option(help="Experiment file; only 'primary' is needed to explore.")],
+    bootstrap: Annotated[int, typer.Option(help="Also resample users this many times on the primary.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 7,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Analyse a table without recording anything; only a registered experiment can be decided."""
     from mangaassist.core.clock import SystemClock
     from mangaassist.experiments.exploring import explore
+    from mangaassist.experiments.resampling import bootstrapped
     from mangaassist.experiments.unit_table import scan
 
     here = session(context, home, as_json)
     with _ledger_if_any(here) as ledger:
         registered, analysis = explore(ledger, _text(spec), scan(data), source=spec.name)
     decision = analysis.decision(actor="nobody", at=SystemClock().now())
-    _show_analysis(here, {"registered": registered, **analysis.as_dict()}, decision, binding=False)
+    body = {"registered": registered, **analysis.as_dict()}
+    if bootstrap and analysis.readings:
+        body["bootstrap"] = bootstrapped(analysis.plan, scan(data), replicates=bootstrap, seed=seed)
+    _show_analysis(here, body, decision, binding=False)
 
 
 @app.command()
