@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import typer
 from tests.experiments.examples import RERANKER, replaced
-from tests.experiments.tables import table
+from tests.experiments.tables import pairs_at, table
 from typer.testing import CliRunner
 
 from mangaassist.cli import experiment
@@ -194,6 +194,35 @@ def test_a_broken_split_is_an_answer_with_exit_code_one(shell: Shell, tmp_path: 
     body = shell("analyze", data(tmp_path, "d", table(control_share=0.6)), "--spec", str(spec), code=1)
     assert body["readings"] == []
     assert body["decision"]["action"] == "refuse"
+
+
+def test_hold_outs_and_eligibility_reach_the_command(shell: Shell, plan_file: str) -> None:
+    """EXP-2: held-out users and users the rules leave out are told why."""
+    shell("hold-out", "quarter", "0.3")
+    with pytest.raises(GateRefused, match="a new name"):
+        shell("hold-out", "quarter", "0.1")
+    shell("register", plan_file)
+    for role in ("pm", "applied_ml_engineer", "engineering_manager"):
+        shell("sign", "reranker-l12", "--role", role)
+    shell("ramp", "reranker-l12", "100%")
+    users = [f"u{index}" for index in range(60)]
+    placed = shell("assign", "reranker-l12", *users)["assignments"]
+    assert {one["outcome"] for one in placed} == {"assigned", "held out"}
+    abroad = shell(
+        "assign", "reranker-l12", "u1", "--attribute", "searches_14d=3", "--attribute", "locale=fr"
+    )
+    assert abroad["assignments"][0]["outcome"] == "not eligible"
+
+
+def test_the_correlation_of_a_surface_is_recorded_and_judged(shell: Shell) -> None:
+    """EVA-5: six finished experiments, judged from the ledger."""
+    body: dict[str, Any] = {}
+    for pair in pairs_at(0.41):
+        changes = ("--offline", str(pair.offline), "--online", str(pair.online))
+        body = shell("correlation", "reranker", "--record", pair.experiment, *changes)
+    assert body["zone"] == "freeze"
+    assert body["pearson"] == pytest.approx(0.41)
+    assert shell("correlation", "unheard-of")["zone"] == "unknown"
 
 
 def test_off_policy_refuses_a_log_without_support(shell: Shell, tmp_path: Path) -> None:

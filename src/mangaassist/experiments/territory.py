@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from mangaassist.core.errors import GateRefused
-from mangaassist.experiments.assignment import Segment
+from mangaassist.core.errors import GateRefused, InputError
+from mangaassist.experiments.assignment import HoldOut, Segment
 from mangaassist.experiments.hashing import BUCKETS
 from mangaassist.experiments.plan import Plan
 from mangaassist.storage.ledger import Ledger
 
 CLAIMED = "experiment.class.claimed"
 RELEASED = "experiment.class.released"
+RESERVED = "experiment.hold_out.reserved"
 
 _PREFIX = "experiment-class/"
+_HOLD_OUTS = "experiment-hold-outs"
 
 
 def conflicts(later: Plan, earlier: Plan) -> bool:
@@ -66,6 +68,37 @@ def held(ledger: Ledger, layer: str) -> dict[str, Segment]:
         else:
             found.pop(name, None)
     return found
+
+
+def reserve(ledger: Ledger, held_out: HoldOut, *, actor: str, at: datetime) -> None:
+    """Keep a share of users out of every experiment (of one surface) from now on.
+
+    Raises:
+        InputError: for a share that is not between 0 and 1.
+        GateRefused: for a name that is taken: changing its share would move users.
+    """
+    if not 0 < held_out.share < 1:
+        raise InputError(
+            "share",
+            expected="a share between 0 and 1",
+            got=f"{held_out.share:g}",
+            next_step="Write 2% as 0.02.",
+        )
+    if held_out.name in {one.name for one in hold_outs(ledger)}:
+        raise GateRefused(
+            f"hold-out '{held_out.name}'",
+            expected="a new name",
+            got="one that is in use",
+            next_step="Its users are fixed: reserve another one beside it.",
+        )
+    body = {"name": held_out.name, "share": held_out.share, "surface": held_out.surface}
+    head = ledger.head(_HOLD_OUTS)
+    ledger.append(kind=RESERVED, subject=_HOLD_OUTS, body=body, actor=actor, at=at, expected=head)
+
+
+def hold_outs(ledger: Ledger) -> tuple[HoldOut, ...]:
+    """Every reserved share, oldest first."""
+    return tuple(HoldOut(**entry.body) for entry in ledger.entries(subject=_HOLD_OUTS, kind=RESERVED))
 
 
 def _claim(ledger: Ledger, layer: str, name: str, size: int, *, actor: str, at: datetime) -> Segment:
