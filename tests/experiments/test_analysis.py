@@ -180,7 +180,7 @@ def test_planted_ratio_averaged_per_user_is_not_what_is_computed() -> None:
         (
             lambda f: f.with_columns(arm=pl.when(user_id="u3").then(pl.lit("b2")).otherwise("arm")),
             "experiment.arms",
-            "nobody registered: b2",
+            "nobody registered under 'arms': b2",
         ),
         (
             lambda f: f.with_columns(
@@ -294,3 +294,16 @@ def test_quantiles_are_compared_by_their_order_statistics() -> None:
     assert p95.treatment == pytest.approx(twin)
     assert statuses(found)["guardrail.latency_p95_ms"] is (Status.FAIL if twin > 800 else Status.PASS)
     assert statuses(found)["experiment.primary.mean_latency"] is Status.FAIL
+
+
+def test_a_quantile_primary_is_read_in_its_cohorts_too() -> None:
+    """COH-1: no kind of primary escapes the cohort guardrails."""
+    generator = np.random.default_rng(9)
+    frame = table(12_000).with_columns(latency=pl.Series(generator.lognormal(6, 0.3, 12_000)))
+    plan = exploring(
+        "primary: {column: latency, kind: quantile, quantile: 0.5}\n"
+        "cohorts: [{dimension: locale, shares: {en: 55%, ja: 30%, mixed: 15%}}]\n"
+    )
+    found = analyse(plan, frame.lazy(), Look(0, final=True))
+    assert [one.reading.cohort for one in found.cohorts] == ["locale=en", "locale=ja", "locale=mixed"]
+    assert "guardrail.cohort.locale=ja" in statuses(found)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.conftest import START
 from tests.experiments.examples import RERANKER, frozen, line_of, replaced
 
 from mangaassist.core.clock import SimulatedClock
 from mangaassist.core.errors import GateRefused, InputError
+from mangaassist.core.home import Home
 from mangaassist.experiments import registry
-from mangaassist.experiments.territory import held, release
+from mangaassist.experiments.schema import read_plan
+from mangaassist.experiments.territory import claim, held, release
 from mangaassist.storage.ledger import Ledger
 
 
@@ -70,6 +80,25 @@ def test_a_class_gives_each_experiment_users_of_its_own(ledger: Ledger, clock: S
     third = registry.sign(ledger, "c", "pm", actor="p", at=clock.now())
     assert third.frozen_at is not None
     assert held(ledger, "reranker")["c"].start == 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 10)), max_size=25))
+def test_segments_of_a_class_never_overlap_whatever_comes_and_goes(steps: list[tuple[int, int]]) -> None:
+    """EXP-2: claims and releases in any order."""
+    with TemporaryDirectory() as folder:
+        opened = Ledger.open(Home.open(Path(folder) / "home"))
+        for name, tenths in steps:
+            text = named(f"e{name}", **{"  per_day: 200000": f"  share: {tenths}0%"})
+            plan = read_plan(text, source="x")
+            if plan.name in held(opened, "reranker"):
+                release(opened, plan, actor="t", at=START)
+                continue
+            with suppress(GateRefused):
+                claim(opened, plan, actor="t", at=START)
+            taken = sorted((one.start, one.stop) for one in held(opened, "reranker").values())
+            assert all(a[1] <= b[0] for a, b in pairwise(taken))
+        opened.close()
 
 
 def test_overlap_rules_keep_later_experiments_out(ledger: Ledger, clock: SimulatedClock) -> None:

@@ -137,7 +137,8 @@ def aggregate(
     summed = [metric for metric in metrics if metric.kind is not Kind.QUANTILE]
     unit = columns.cluster or columns.unit
     keys = [columns.arm, *dimensions, *([columns.day] if columns.day else [])]
-    require_columns(frame, [unit, *keys, *(name for metric in summed for name in metric.columns)])
+    require_columns(frame, [unit, columns.unit, columns.arm], named_under="columns")
+    require_columns(frame, [*keys, *(name for metric in summed for name in metric.columns)])
     clustered = bool(columns.cluster)
     rows = units_of(frame, summed, unit=unit, keys=keys, clustered=clustered)
     shapes = {metric.name: shape_of(metric, clustered=clustered) for metric in summed}

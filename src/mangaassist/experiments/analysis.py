@@ -228,15 +228,20 @@ class _Work:
         """Effects of everybody; what cannot be compared becomes a verdict instead of a number."""
         plan = self.plan
         try:
-            if metric.kind is Kind.QUANTILE:
-                return quantile_effects(self.frame, metric, plan.columns, arm=arm, control=plan.control)
-            return effects(self.table, metric, plan, arm=arm, within=self.table.where())
+            return self._compare(metric, arm)
         except InputError as error:
             guarded = {one.metric.name for one in plan.guardrails if one.metric is not None}
             decides = metric.name in guarded | {plan.primary.metric.name}
             name = f"experiment.metric.{metric.name}"
             self.verdicts[arm].append(Verdict(name, Status.INSUFFICIENT, str(error), blocking=decides))
             return None
+
+    def _compare(self, metric: Metric, arm: str, **within: str) -> tuple[Effect, Effect | None]:
+        plan = self.plan
+        if metric.kind is not Kind.QUANTILE:
+            return effects(self.table, metric, plan, arm=arm, within=self.table.where(**within))
+        rows = self.frame.filter(*(pl.col(name).cast(pl.String) == value for name, value in within.items()))
+        return quantile_effects(rows, metric, plan.columns, arm=arm, control=plan.control)
 
     def _read(self, metric: str, arm: str, cohort: str, found: tuple[Effect, Effect | None]) -> Reading:
         one = reading(metric, arm, cohort, found, method=self.method, arms=len(self.plan.treatments))
@@ -264,15 +269,11 @@ class _Work:
         return method_for(self.plan, self.look, alpha=2 * alpha, spending="pocock")
 
     def _cohorts(self, dimension: CohortDimension, arm: str, primary: Reading | None) -> list[CohortReading]:
-        metric = self.plan.primary.metric
-        if metric.kind is Kind.QUANTILE:
-            return []
-        own = []
+        metric, own = self.plan.primary.metric, []
         for value in dimension.shares:
             name = f"{dimension.dimension}={value}"
-            cells = self.table.where(**{dimension.dimension: value})
             try:
-                found = effects(self.table, metric, self.plan, arm=arm, within=cells)
+                found = self._compare(metric, arm, **{dimension.dimension: value})
             except InputError as error:
                 missing = Verdict(f"guardrail.cohort.{name}", Status.INSUFFICIENT, str(error))
                 self.verdicts[arm].append(missing)

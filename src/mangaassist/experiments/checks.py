@@ -68,7 +68,11 @@ def _arms(plan: Plan, table: Table) -> Iterator[Verdict]:
     strange = {name: n for name, n in counts.items() if name not in plan.arms}
     if strange:
         listed = ", ".join(f"{name or 'none'} ({n:,})" for name, n in strange.items())
-        yield _fail("experiment.arms", f"Units in arms nobody registered: {listed}.", sum(strange.values()))
+        yield _fail(
+            "experiment.arms",
+            f"Units in arms nobody registered under 'arms': {listed}.",
+            sum(strange.values()),
+        )
     observed = [counts.get(name, 0) for name in plan.arms]
     if sum(observed):
         yield sample_ratio_verdict(plan, observed)

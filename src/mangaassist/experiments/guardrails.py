@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Literal
 
 from mangaassist.core.verdict import Status, Verdict
@@ -17,6 +18,7 @@ from mangaassist.experiments.plan import Correction, Guardrail, Rule
 from mangaassist.experiments.readings import Method
 from mangaassist.stats.effects import Effect
 from mangaassist.stats.inference import Inference, z_value
+from mangaassist.stats.intervals import Estimate
 from mangaassist.stats.multiple import bonferroni, holm
 
 Direction = Literal["down", "up"]
@@ -80,10 +82,15 @@ def measure(guardrail: Guardrail, effect: Effect, *, method: Method, key: str) -
         _towards(safety, "up" if harm == "down" else "down"),
         guardrail.alpha,
         effect.n,
-        plain.estimate.low,
-        plain.estimate.high,
+        *_bounded(plain.estimate),
         guardrail.relative,
     )
+
+
+def _bounded(estimate: Estimate) -> tuple[float | None, float | None]:
+    """Ends of an interval; None where it has none because control cannot be told from 0."""
+    low, high = (end if isfinite(end) else None for end in (estimate.low, estimate.high))
+    return low, high
 
 
 def ceiling_finding(guardrail: Guardrail, *, level: float, n: int) -> Finding:

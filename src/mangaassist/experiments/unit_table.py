@@ -49,8 +49,12 @@ def _unreadable(path: Path, got: str) -> InputError:
     )
 
 
-def require_columns(frame: pl.LazyFrame, names: Iterable[str]) -> pl.Schema:
-    """The frame's schema when it has all of ``names``, with the nearest name when it has not."""
+def require_columns(frame: pl.LazyFrame, names: Iterable[str], *, named_under: str = "") -> pl.Schema:
+    """The frame's schema when it has all of ``names``, with the nearest name when it has not.
+
+    Args:
+        named_under: where the experiment file says what these columns are called.
+    """
     schema = frame.collect_schema()
     for name in names:
         if name not in schema:
@@ -58,6 +62,7 @@ def require_columns(frame: pl.LazyFrame, names: Iterable[str]) -> pl.Schema:
                 f"column '{name}'",
                 expected="a column of the data file",
                 got="no such column",
-                next_step=nearest(name, schema.names()),
+                next_step=nearest(name, schema.names())
+                + (f" Say what it is called under '{named_under}'." if named_under else ""),
             )
     return schema
