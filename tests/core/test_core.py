@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,15 @@ def test_eight_first_starts_on_an_empty_home_all_succeed(tmp_path: Path) -> None
     assert [start.wait() for start in starts] == [0] * 8
     assert not list((tmp_path / "new").glob("home.json.*"))
     assert stat.S_ISREG((tmp_path / "new" / "home.json").stat().st_mode)
+
+
+def test_an_error_survives_the_way_back_from_a_worker_process() -> None:
+    error = InputError("label", expected="a label", got="nothing", next_step="Add one.")
+    again = ForkingPickler.loads(bytes(ForkingPickler.dumps(error)))
+    assert isinstance(again, InputError)
+    assert again.as_dict() == error.as_dict()
+
+
+def test_an_instant_outside_the_calendar_is_one_sentence() -> None:
+    with pytest.raises(InputError, match="years 1 to 9999"):
+        parse_instant("0001-01-01T00:00:00+14:00", field="captured_at")

@@ -48,7 +48,7 @@ def _near(observed: float, expected: float, n: int) -> bool:
 @pytest.mark.parametrize("error", [0.02, 0.05, 0.20])
 def test_an_annotator_errs_as_often_as_their_parameter_says(history: list[Sample], error: float) -> None:
     people = tuple(Annotator(f"{pool}-{n}", pool, error) for pool in ("en", "ja") for n in range(3))
-    vendor = Vendor(people, tuple(Annotator(f"{pool}-s", pool, 0.0) for pool in ("en", "ja")))
+    vendor = Vendor(people, tuple(Annotator(f"{pool}-s", pool, 0.0) for pool in ("en", "ja")), START)
     truth = _truth(history)
     first_hand = [one for one in annotate(history, vendor, keyed=_keyed) if not one.escalation]
     wrong = np.mean([one.label != truth[one.example_id] for one in first_hand])
@@ -207,7 +207,7 @@ def test_rules_that_abstain_give_no_label(world: World, history: list[Sample]) -
 
 
 def test_hiring_repeats_with_its_generator() -> None:
-    first, again, other = (hire(np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, again, other = (hire(np.random.default_rng(seed), since=START) for seed in (1, 1, 2))
     assert first == again != other
     assert len({one.error for one in first.annotators}) == len(first.annotators)
 

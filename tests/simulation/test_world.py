@@ -297,3 +297,15 @@ def test_difficulty_is_in_the_intended_band(history: list[Sample], golden: list[
     assert 0.88 <= accuracy <= 0.97
     assert accuracy > centroid + 0.05
     assert (truth == majority).mean() < 0.15
+
+
+def test_a_world_moved_by_whole_weeks_says_the_same_things() -> None:
+    """The demo ends today, whatever today is, and still shows what it showed when its numbers were written."""
+    later = START + timedelta(weeks=31)
+    here, there = (build_world(5, start, SMALL) for start in (START, later))
+    one, two = (world.requests(world.start, world.start + timedelta(days=2)) for world in (here, there))
+    assert [(a.text, a.user_id, a.request_id) for a in one] == [
+        (b.text, b.user_id, b.request_id) for b in two
+    ]
+    votes = [world.vendor_labels(world.history()) for world in (here, there)]
+    assert [(a.label, a.annotator_id) for a in votes[0]] == [(b.label, b.annotator_id) for b in votes[1]]

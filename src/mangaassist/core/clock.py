@@ -72,4 +72,9 @@ def parse_instant(text: str, *, field: str) -> datetime:
             got=repr(text),
             next_step="Write it like 2026-11-20T09:30:00Z.",
         ) from error
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    try:
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except OverflowError as error:
+        raise InputError(
+            field, expected="a time in years 1 to 9999 UTC", got=repr(text), next_step="Correct the year."
+        ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -31,6 +32,10 @@ class MangaAssistError(Exception):
         self.next_step = next_step
         super().__init__(f"{field}: expected {expected}, got {got}. {next_step}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An error raised in a worker process has to survive the way back.
+        return _rebuild, (type(self), self.field, self.expected, self.got, self.next_step)
+
     def as_dict(self) -> dict[str, str | int]:
         """The error as a flat JSON object."""
         return {
@@ -42,6 +47,14 @@ class MangaAssistError(Exception):
             "message": str(self),
             "exit_code": int(self.exit_code),
         }
+
+
+def _rebuild(
+    kind: type[MangaAssistError], field: str, expected: str, got: str, next_step: str
+) -> MangaAssistError:
+    error = kind.__new__(kind)
+    MangaAssistError.__init__(error, field, expected=expected, got=got, next_step=next_step)
+    return error
 
 
 class InputError(MangaAssistError):

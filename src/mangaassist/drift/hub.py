@@ -42,11 +42,13 @@ class Stretch:
     rows: int
 
 
+# Traffic has a daily rhythm and the reference holds whole days of it, so a look at less than one whole day
+# would find drift every night and lose it every noon. Labels come days late: their looks reach back further.
 STRETCH = {
-    Kind.INPUT: Stretch(timedelta(hours=1), timedelta(days=1), 500),
-    Kind.PREDICTION: Stretch(timedelta(hours=1), timedelta(days=1), 500),
-    Kind.LABEL: Stretch(timedelta(days=1), timedelta(days=7), 1000),
-    Kind.CONCEPT: Stretch(timedelta(days=1), timedelta(days=7), 2000),
+    Kind.INPUT: Stretch(timedelta(days=1), timedelta(days=1), 500),
+    Kind.PREDICTION: Stretch(timedelta(days=1), timedelta(days=1), 500),
+    Kind.LABEL: Stretch(timedelta(days=1), timedelta(days=14), 1000),
+    Kind.CONCEPT: Stretch(timedelta(days=1), timedelta(days=14), 2000),
 }
 
 

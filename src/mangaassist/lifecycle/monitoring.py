@@ -44,19 +44,30 @@ def own_rows(predictions: pl.DataFrame, version: int) -> pl.DataFrame:
 
 
 def truths(platform: Platform, story: Story) -> pl.DataFrame:
-    """Settled labels by the digest of their text: input_digest, truth, known_at (when the last vote came)."""
+    """Settled labels of the requests that were drawn for labelling.
+
+    A request is found in the log by what it said and when, so that a text everybody types counts as often as
+    it was drawn and not as often as it was sent.
+
+    Returns:
+        input_digest and at (of the request), truth, and known_at (when the last vote on it had come).
+    """
     examples, labels = platform.labels.examples(story), platform.labels.labels(story)
-    if examples.is_empty() or labels.is_empty():
-        return pl.DataFrame(
-            schema={"input_digest": pl.String(), "truth": pl.String(), "known_at": pl.Datetime("us", "UTC")}
-        )
-    settled = consensus(examples, labels, story.labels).filter(pl.col("role") == "train")
-    known = labels.group_by("example_id").agg(known_at=pl.col("labeled_at").max())
-    found = settled.join(known, on="example_id")
+    drawn = examples.filter(pl.col("role") == "train")
+    if drawn.is_empty() or labels.is_empty():
+        instant = pl.Datetime("us", "UTC")
+        schema = {"input_digest": pl.String(), "at": instant, "truth": pl.String(), "known_at": instant}
+        return pl.DataFrame(schema=schema)
+    settled = consensus(drawn, labels, story.labels).select("example_id", truth="label")
+    voted = labels.group_by("example_id").agg(voted_at=pl.col("labeled_at").max())
+    found = drawn.join(settled, on="example_id").join(voted, on="example_id")
     digests = [digest_bytes(text.encode("utf-8", "surrogatepass")) for text in found["text"]]
     return found.select(
-        input_digest=pl.Series(digests, dtype=pl.String), truth="label", known_at="known_at"
-    ).unique("input_digest")
+        pl.Series("input_digest", digests, dtype=pl.String),
+        pl.col("captured_at").alias("at"),
+        "truth",
+        pl.max_horizontal("voted_at", "ingested_at").alias("known_at"),
+    ).unique(["input_digest", "at"])
 
 
 def fit_champion(platform: Platform, name: str, predictions: pl.DataFrame) -> Reference | None:
@@ -72,7 +83,7 @@ def fit_champion(platform: Platform, name: str, predictions: pl.DataFrame) -> Re
     rows = own_rows(predictions, champion)
     if known is not None or rows.is_empty():
         return known
-    labelled = rows.join(truths(platform, story).drop("known_at"), on="input_digest", how="left")
+    labelled = rows.join(truths(platform, story).drop("known_at"), on=["input_digest", "at"], how="left")
     reference = fit_reference(story, labelled, at=platform.clock.now())
     digest = platform.artifacts.put(reference.to_bytes(), durable=True)
     platform.ledger.append(
@@ -140,7 +151,7 @@ class Monitor:
     def learn(self, predictions: pl.DataFrame, known: pl.DataFrame) -> None:
         """Count labels that have become known for rows of the log since the reference was frozen."""
         rows = own_rows(predictions, self.version).filter(pl.col("at") >= self.reference.fitted_at)
-        labelled = rows.select("input_digest", "label").join(known, on="input_digest")
+        labelled = rows.select("input_digest", "at", "label").join(known, on=["input_digest", "at"])
         if labelled.height:
             self.outcomes = outcome_windows(self.reference, labelled.sort("known_at"))
 

@@ -36,6 +36,7 @@ from mangaassist.serving.prediction_log import (
 )
 from mangaassist.serving.router import Request, Router
 from mangaassist.simulation.annotators import Misreading
+from mangaassist.simulation.phrasings import OUT_OF_SCOPE
 from mangaassist.simulation.samples import Sample
 from mangaassist.simulation.traffic import Request as Visit
 from mangaassist.simulation.world import World
@@ -49,7 +50,11 @@ TICK = timedelta(minutes=5)
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 LOOK_HOURS = 4
 """Production looks at drift every five minutes; every four hours shows the same in a demo's time."""
-LABELLED_A_DAY = 150
+DELIVERY_DAYS = 3
+"""Features and labels are handed over, and the log moved into its tables, every so many nights."""
+READ_BY_REVIEWER = 100
+"""Disagreements a simulated reviewer reads before accepting a shadow."""
+LABELLED_A_DAY = 300
 """Live utterances drawn for labelling each day."""
 
 
@@ -84,6 +89,7 @@ class Shop:
     _outcomes: list[tuple[datetime, int, Outcome]] = field(default_factory=list)
     _votes: list[tuple[datetime, int, Label]] = field(default_factory=list)
     _order: Iterator[int] = field(default_factory=count)
+    _disagreements: list[tuple[Visit, str | None, str | None]] = field(default_factory=list)
     _unwritten: list[PredictionRecord] = field(default_factory=list)
     _known: list[Outcome] = field(default_factory=list)
     _today: list[PredictionRecord] = field(default_factory=list)
@@ -130,12 +136,16 @@ class Shop:
                 self._write()
             if now.minute == 0 and now.hour % LOOK_HOURS == 0:
                 self._watch(now)
-            if now.minute == 0 and now.hour == 0:
+            if now.minute == 0 and now.hour == 0 and (now - self.world.start).days % DELIVERY_DAYS == 0:
                 self._night(now)
 
     def close(self) -> None:
-        """Move what is logged into the tables and let go of the files."""
-        self._night(self.clock.now())
+        """Make what is logged durable, move it into the tables and let go of the files."""
+        self._write()
+        self._count_today()
+        self._log.drain(self.platform.tables)
+        if self.monitor is not None:
+            self.monitor.record()
         self._log.close()
 
     def _write(self) -> None:
@@ -147,7 +157,8 @@ class Shop:
         self._known.clear()
 
     def _tick(self) -> None:
-        """Answer five minutes of requests, then look at the rollout."""
+        """Answer five minutes of requests by what the ledger says now, then look at the rollout."""
+        self._pointer.refresh()
         until = self.clock.now() + TICK
         rows = [row for visit in self._arrivals(until) for row in self._answer(visit)]
         self.clock.advance_to(until)
@@ -174,7 +185,43 @@ class Shop:
         outcome = Outcome(visit.request_id, STORY, became.resolved, became.known_at)
         heapq.heappush(self._outcomes, (became.known_at, next(self._order), outcome))
         self.requests += 1
+        self._compare(visit, answer.records)
         return answer.records
+
+    def _compare(self, visit: Visit, records: tuple[PredictionRecord, ...]) -> None:
+        """Keep what a reviewer would read: requests on which champion and shadow differ."""
+        said = [None if one.abstains else one.label for one in records]
+        if len(said) == 2 and said[0] != said[1]:
+            self._disagreements.append((visit, said[0], said[1]))
+
+    def _review(self, decision: Decision, now: datetime) -> None:
+        """The simulated reviewer PRO-6 asks for: reads disagreements by the guideline then in force.
+
+        They accept the challenger when it is right more often than the champion. A misread guideline misleads
+        them like everybody else.
+        """
+        waiting = {one.name for one in decision.verdicts if one.blocking and not one.passed}
+        if not waiting or any(not name.startswith("shadow.agreement") for name in waiting):
+            return
+        read = self._disagreements[-READ_BY_REVIEWER:]
+        right = [(self._meant(visit) == old, self._meant(visit) == new) for visit, old, new in read]
+        before, after = sum(old for old, _ in right), sum(new for _, new in right)
+        if after <= before:
+            return
+        number = int(decision.subject.rpartition("/")[2])
+        reason = (
+            f"Of {len(read)} disagreements version {number} is right in {after}, the champion in {before}."
+        )
+        self._controller.review_disagreement(
+            self.platform.story(STORY), number, actor="simulated-reviewer", reason=reason, at=now
+        )
+        self.notify(f"{now:%b %d %H:%M}  {reason} The simulated reviewer accepts them.")
+
+    def _meant(self, visit: Visit) -> str | None:
+        """What the guideline says a request means; None for nothing to act on."""
+        if self.misreading is not None and self.misreading.families in visit.family:
+            return self.misreading.label
+        return None if visit.true_intent == OUT_OF_SCOPE else visit.true_intent
 
     def _look(self, rows: list[PredictionRecord], known: list[Outcome], now: datetime) -> None:
         deployment = self.platform.registry.deployment(STORY)
@@ -189,11 +236,13 @@ class Shop:
         self._evidence.observe_outcomes(one.as_row() for one in known)
         decision = self._controller.step(self.platform.story(STORY), self._evidence.evidence(now), now)
         if decision.action in (Action.PROMOTE, Action.ROLL_BACK):
+            self._disagreements.clear()
             self._moved(decision, deployment)
+        elif deployment.stage == SHADOW:
+            self._review(decision, now)
 
     def _moved(self, decision: Decision, before: Deployment) -> None:
         self.decisions.append(decision)
-        self._pointer.refresh()
         after = self.platform.registry.deployment(STORY)
         if after.challenger is None:
             self._evidence = None
@@ -231,11 +280,10 @@ class Shop:
         """Move the log into its tables, deliver features and labels, learn what has become true."""
         self._count_today()
         self._log.drain(self.platform.tables)
-        day = now - _DAY
-        if day < self.world.start:
-            return
-        self.platform.features.append(Catalog.load(STORY), "shopper", self.world.feature_rows(day, now))
-        samples = self.world.live(self.world.requests(day, now), limit=LABELLED_A_DAY)
+        since = now - DELIVERY_DAYS * _DAY
+        self.platform.features.append(Catalog.load(STORY), "shopper", self.world.feature_rows(since, now))
+        drawn = self.world.requests(since, now)
+        samples = self.world.live(drawn, limit=DELIVERY_DAYS * LABELLED_A_DAY)
         self._add_examples(samples)
         self._keep(self._label(samples))
         self._deliver(now)
@@ -244,12 +292,12 @@ class Shop:
             self.monitor.record()
 
     def _deliver(self, now: datetime) -> None:
-        """Hand over the votes that have come in; measure the agreement of every lot once a week."""
+        """Hand over the votes that have come in, and measure the agreement of every lot."""
         story, store = self.platform.story(STORY), self.platform.labels
         votes = _due(self._votes, now)
         if votes:
             store.add_labels(story, labels_frame(votes, model_target=STORY), actor="simulation")
-        if now.weekday() == 0:
+        if votes:
             review_lots(store, story, actor="label-qa")
 
     def _label(self, samples: list[Sample]) -> list[Label]:

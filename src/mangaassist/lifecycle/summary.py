@@ -26,8 +26,9 @@ def summary_lines(result: DemoResult) -> Iterator[str]:
         state = "nothing decided yet" if found is None else f"{found.state} ({found.name})"
         yield f"  {kind:<11}{state}"
     yield ""
-    version, seconds = result.rollback
-    yield f"Version {version} failed its canary and was rolled back by itself in {seconds:.3f} s:"
-    yield f"  {result.rollback_reason}"
-    yield ""
+    if result.rollback is not None:
+        version, seconds = result.rollback
+        yield f"Version {version} did harm and was rolled back by itself in {seconds:.3f} s:"
+        yield f"  {result.rollback_reason}"
+        yield ""
     yield result.audit.sentence

@@ -73,13 +73,17 @@ class Vendor:
 
     Attributes:
         annotators: all who label, both pools; seniors: one per pool, who settle disagreements.
+        since: when they began; teams take turns from that week on.
     """
 
     annotators: tuple[Annotator, ...]
     seniors: tuple[Annotator, ...]
+    since: datetime
 
-    def team(self, pool: str, week: int) -> tuple[Annotator, ...]:
-        """The three annotators of a pool that share a week's lot."""
+    def team(self, pool: str, at: datetime) -> tuple[Annotator, ...]:
+        """The three annotators of a pool that share the lot of the week of ``at``, in turn."""
+        first_monday = self.since.toordinal() - self.since.weekday()
+        week = (at.toordinal() - first_monday) // 7
         members = [one for one in self.annotators if one.pool == pool]
         return tuple(members[(week + offset) % len(members)] for offset in range(TEAM))
 
@@ -105,7 +109,11 @@ class Misreading:
 
 
 def hire(
-    generator: np.random.Generator, *, per_pool: int = 5, japanese_lapse: datetime | None = None
+    generator: np.random.Generator,
+    *,
+    since: datetime,
+    per_pool: int = 5,
+    japanese_lapse: datetime | None = None,
 ) -> Vendor:
     """A vendor whose annotators err between 1.5% and 5.5% of the time, each at a rate of their own.
 
@@ -118,7 +126,7 @@ def hire(
             lapse = japanese_lapse if (pool, number) == ("ja", 1) else None
             people.append(Annotator(f"vendor-{pool}-{number:02d}", pool, error, lapse))
     seniors = tuple(Annotator(f"vendor-{pool}-senior", pool, 0.005) for pool in POOLS)
-    return Vendor(tuple(people), seniors)
+    return Vendor(tuple(people), seniors, since)
 
 
 def pool_of(language: Language) -> str:
@@ -163,7 +171,7 @@ def _votes(
     year, week, _ = sample.captured_at.isocalendar()
     lot = f"{pool}-{year}-W{week:02d}"
     voters = TEAM if generator.random() < TRIPLE_SHARE else TEAM - 1
-    team = vendor.team(pool, week)
+    team = vendor.team(pool, sample.captured_at)
     hard = generator.random() < HARD_SHARE
     order = generator.permutation(TEAM)[:voters].tolist()
     votes = [

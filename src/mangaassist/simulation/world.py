@@ -174,7 +174,7 @@ class World:
 
     def feature_rows(self, since: datetime, until: datetime, *, every: timedelta = _ONE_DAY) -> pl.DataFrame:
         """Nightly feature rows per account; see :func:`~.shoppers.feature_rows`."""
-        generator = self.generator("features", _ordinal(since))
+        generator = self.generator("features", self.number(since))
         return feature_rows(self.shoppers, generator, since=since, until=until, every=every)
 
     def _check_window(self, since: datetime, until: datetime) -> None:
@@ -186,6 +186,10 @@ class World:
                 got=f"{since.isoformat()} to {until.isoformat()}",
                 next_step="Move the window, or build the world with another start or future_days.",
             )
+
+    def number(self, day: datetime) -> int:
+        """Days since the history began, so that a world moved by whole weeks draws the same."""
+        return (day - self.history_start).days
 
     def generator(self, stream: str, number: int) -> np.random.Generator:
         """The generator of one part of the world; parts never share one."""
@@ -231,16 +235,19 @@ def build_world(
         since=start - timedelta(days=size.history_days),
         until=start + timedelta(days=size.future_days),
     )
+    vendor = annotators.hire(
+        streams["vendor"], since=start - timedelta(days=size.history_days), japanese_lapse=japanese_lapse
+    )
     stage = Stage(shoppers, read_families(), catalog, popularity(catalog, streams["popularity"]), season)
-    return World(seed, start, size, stage, annotators.hire(streams["vendor"], japanese_lapse=japanese_lapse))
+    return World(seed, start, size, stage, vendor)
 
 
 # Small windows are asked for one after the other, so the last days stay in memory.
 @lru_cache(maxsize=4)
 def _day(world: World, day: datetime) -> tuple[Request, ...]:
-    generator = world.generator("traffic", _ordinal(day))
+    generator = world.generator("traffic", world.number(day))
     turns = converse(world.stage, generator, day=day, turns=world.size.requests_per_day)
-    return tuple(requests_of(turns, world.shoppers, world.generator("ids", _ordinal(day))))
+    return tuple(requests_of(turns, world.shoppers, world.generator("ids", world.number(day))))
 
 
 @lru_cache(maxsize=2)
@@ -249,7 +256,7 @@ def _history(world: World) -> tuple[Sample, ...]:
     turns: list[Turn] = []
     day = world.history_start
     while day < world.start:
-        generator = world.generator("history", _ordinal(day))
+        generator = world.generator("history", world.number(day))
         # A little more than needed, because texts repeat.
         turns.extend(converse(world.stage, generator, day=day, turns=round(per_day * 1.2)))
         day += _ONE_DAY
@@ -279,10 +286,6 @@ def _golden_turn(world: World, draw: Iterator[float], number: int) -> Turn | Non
     earliest = max(world.history_start, opened)
     at = earliest + next(draw) * (world.start - earliest)
     return Turn(at, shopper, f"g{number:06d}", 1, said) if opened < world.start else None
-
-
-def _ordinal(day: datetime) -> int:
-    return day.toordinal()
 
 
 def _arrived(labels: list[Label], known_by: datetime | None) -> list[Label]:
