@@ -17,6 +17,7 @@ from mangaassist.core.clock import SimulatedClock
 from mangaassist.core.errors import GateRefused, InputError
 from mangaassist.core.home import Home
 from mangaassist.experiments import registry
+from mangaassist.experiments.governance import change_threshold, changes
 from mangaassist.experiments.schema import read_plan
 from mangaassist.experiments.territory import claim, held, release
 from mangaassist.storage.ledger import Ledger
@@ -117,6 +118,33 @@ def test_the_ramp_moves_in_registered_steps_only(ledger: Ledger, clock: Simulate
     assert registry.set_exposure(ledger, known.name, 0.1, actor="policy", at=clock.now()).exposure == 0.1
     with pytest.raises(InputError, match="registered step"):
         registry.set_exposure(ledger, known.name, 0.5, actor="policy", at=clock.now())
+
+
+LONG = "Two quarters of calibration showed that half a percent never came back."
+
+
+def test_thresholds_move_only_in_the_open(ledger: Ledger, clock: SimulatedClock) -> None:
+    """GRD-2: threshold changes are governed and audited; registered experiments keep what they signed."""
+    first = frozen(ledger, RERANKER, at=clock.now())
+    with pytest.raises(GateRefused, match="director"):
+        change_threshold(ledger, "csat", -0.02, reason=LONG, role="pm", actor="p", at=clock.now())
+    with pytest.raises(InputError, match="Did you mean 'csat'"):
+        change_threshold(ledger, "csta", -0.005, reason=LONG, role="pm", actor="p", at=clock.now())
+    with pytest.raises(InputError, match="at least 8 words"):
+        change_threshold(ledger, "csat", -0.005, reason="because", role="pm", actor="p", at=clock.now())
+    with pytest.raises(InputError, match="same side of 0"):
+        change_threshold(ledger, "csat", 0.01, reason=LONG, role="director", actor="d", at=clock.now())
+    tightened = change_threshold(ledger, "csat", -0.005, reason=LONG, role="pm", actor="p", at=clock.now())
+    assert not tightened.loosened
+    other = replaced("- use: csat", "- {use: csat, threshold: -0.8%}", named("second"))
+    with pytest.raises(InputError, match="or tighter"):
+        registry.register(ledger, other, source="b", actor="rin", at=clock.now())
+    change_threshold(ledger, "csat", -0.02, reason=LONG, role="director", actor="dai", at=clock.now())
+    registry.register(ledger, other, source="b", actor="rin", at=clock.now())
+    assert [one.loosened for one in changes(ledger)] == [False, True]
+    assert registry.get(ledger, first.name).plan.guardrails[0].threshold == -0.01
+    third = registry.register(ledger, named("third"), source="c", actor="rin", at=clock.now())
+    assert third.plan.guardrails[0].threshold == -0.02
 
 
 def test_an_unknown_experiment_names_the_nearest(ledger: Ledger, clock: SimulatedClock) -> None:

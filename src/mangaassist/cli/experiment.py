@@ -20,7 +20,7 @@ from mangaassist.cli.experiment_parts import (
     summary,
     text_of,
 )
-from mangaassist.cli.session import ActorOption, HomeOption, JsonOption, session
+from mangaassist.cli.session import ActorOption, HomeOption, JsonOption, ReasonOption, session
 
 app = typer.Typer(no_args_is_help=True, help="Experiments: from a hypothesis to a decision.")
 experiment_numbers.register(app)
@@ -248,6 +248,34 @@ def override(
         now = SystemClock().now()
         known = overrides.override(ledger, name, text_of(review), role=role, actor=actor, at=now)
     show_experiment(here, known)
+
+
+@app.command()
+def threshold(
+    context: typer.Context,
+    guardrail: Annotated[str, typer.Argument(metavar="GUARDRAIL", help="Name in the catalog.")],
+    limit: Annotated[str, typer.Argument(metavar="LIMIT", help="The new limit, for example -0.5%.")],
+    *,
+    reason: ReasonOption,
+    role: Annotated[str, typer.Option(help="Loosening needs director.")] = "team",
+    actor: ActorOption = "operator",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change a guardrail of the catalog for later launches; registered ones keep theirs."""
+    from dataclasses import asdict
+
+    from mangaassist.cli import render
+    from mangaassist.core.clock import SystemClock
+    from mangaassist.experiments.document import read
+    from mangaassist.experiments.governance import change_threshold
+
+    here = session(context, home, as_json)
+    number = read(f"limit: {limit}", source="LIMIT").mapping()["limit"].number()
+    with ledger_of(here, create=True) as ledger:
+        now = SystemClock().now()
+        change = change_threshold(ledger, guardrail, number, reason=reason, role=role, actor=actor, at=now)
+    here.answer(asdict(change), lambda: render.fields(f"Threshold of {guardrail}", asdict(change)))
 
 
 @app.command()

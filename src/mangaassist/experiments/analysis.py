@@ -14,7 +14,6 @@ from mangaassist.core.errors import InputError
 from mangaassist.core.identity import digest_bytes
 from mangaassist.core.verdict import Action, Decision, Status, Verdict, decide, worst
 from mangaassist.experiments.aggregation import Table, aggregate
-from mangaassist.experiments.catalog import load
 from mangaassist.experiments.checks import integrity
 from mangaassist.experiments.cohorts import (
     CohortReading,
@@ -283,7 +282,7 @@ class _Work:
         self.cohorts += together
         self.verdicts[arm] += pooled_verdict(self.plan, dimension, together)
         if primary is not None and metric.better == "higher":
-            self.verdicts[arm] += floor_verdict(own, primary, floor=load().floor)
+            self.verdicts[arm] += floor_verdict(own, primary, floor=self.plan.floor)
         return together
 
     def _harm(self, one: CohortReading) -> Finding:

@@ -286,6 +286,7 @@ class Plan:
         hypothesis: None where the file is for sizing or exploring only.
         budgets: hedging, latency and other limits the launch is held to, for the launch review.
         sign_off: roles that must sign before anybody is randomised.
+        floor: lowest cohort level over the aggregate level, from the cohort catalog.
     """
 
     name: str
@@ -309,6 +310,7 @@ class Plan:
     owner: str = ""
     surface: str = ""
     sign_off: tuple[str, ...] = ()
+    floor: float = 0.95
 
     @property
     def control(self) -> str:

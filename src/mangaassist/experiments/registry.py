@@ -16,7 +16,8 @@ from typing import Any
 from mangaassist.core.errors import GateRefused, InputError, nearest
 from mangaassist.core.identity import digest_bytes
 from mangaassist.experiments.assignment import Running, Segment, Territory, running
-from mangaassist.experiments.catalog import load
+from mangaassist.experiments.catalog import parse, with_limits
+from mangaassist.experiments.governance import in_force
 from mangaassist.experiments.plan import Plan
 from mangaassist.experiments.schema import read_plan
 from mangaassist.experiments.territory import claim, conflicts
@@ -113,14 +114,21 @@ def register(ledger: Ledger, text: str, *, source: str, actor: str, at: datetime
         GateRefused: when a frozen registration of that name says something else.
     """
     text = canonical(text)
-    plan = read_plan(text, source=source)
+    catalog = in_force(ledger)
+    plan = read_plan(text, source=source, catalog=catalog)
     known = find(ledger, plan.name)
     if known is not None:
         if known.digest == digest_bytes(text.encode()):
             return known
         if known.frozen_at is not None:
             raise edited(known, text, source)
-    body = {"text": text, "digest": digest_bytes(text.encode()), "catalog": load().version}
+    body = {
+        "text": text,
+        "digest": digest_bytes(text.encode()),
+        "catalog": catalog.version,
+        "catalog_texts": list(catalog.texts),
+        "limits": dict(catalog.limits),
+    }
     subject = _PREFIX + plan.name
     head = known.head if known else 0
     ledger.append(kind=REGISTERED, subject=subject, body=body, actor=actor, at=at, expected=head)
@@ -294,7 +302,8 @@ def _fold(name: str, entries: list[Entry]) -> Experiment | None:
     for entry in entries:
         if entry.kind == REGISTERED:
             text = entry.body["text"]
-            plan = read_plan(text, source=name)
+            catalog = with_limits(parse(*entry.body["catalog_texts"]), entry.body["limits"])
+            plan = read_plan(text, source=name, catalog=catalog)
             known = Experiment(name, text, entry.body["digest"], plan, {}, entry.sequence)
         elif known is not None:
             known = _apply(known, entry)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 from typing import Literal, TypeVar, cast
 
 from mangaassist.experiments import schema_design as design
 from mangaassist.experiments import schema_metrics as metrics
-from mangaassist.experiments.catalog import load
+from mangaassist.experiments.catalog import Catalog, load
 from mangaassist.experiments.document import Value, read
 from mangaassist.experiments.plan import (
     Columns,
@@ -46,16 +47,20 @@ class Purpose(StrEnum):
     EXPLORE = "explore"
 
 
-def read_plan(text: str, *, source: str, purpose: Purpose = Purpose.REGISTER) -> Plan:
+def read_plan(
+    text: str, *, source: str, purpose: Purpose = Purpose.REGISTER, catalog: Catalog | None = None
+) -> Plan:
     """Read and check an experiment file.
 
     Args:
         text: YAML.
         source: its name, for messages.
+        catalog: what ``use`` and cohort dimensions refer to; the shipped one by default.
 
     Raises:
         InputError: for the first thing wrong, with its line, what was expected and the nearest known name.
     """
+    catalog = catalog or load()
     needs = BINDING if purpose is Purpose.REGISTER else ("primary",)
     document = read(text, source=source)
     top = document.mapping(known=SECTIONS, needs=needs)
@@ -78,9 +83,9 @@ def read_plan(text: str, *, source: str, purpose: Purpose = Purpose.REGISTER) ->
         columns=_or(top, "columns", design.columns, Columns()),
         covariates=covariates,
         secondary=_all(top, "secondary", metrics.metric),
-        guardrails=_all(top, "guardrails", metrics.guardrail),
+        guardrails=_all(top, "guardrails", partial(metrics.guardrail, catalog=catalog)),
         correction=_or(top, "correction", _correction, Correction.INTERSECTION_UNION),
-        cohorts=_all(top, "cohorts", design.cohort),
+        cohorts=_all(top, "cohorts", partial(design.cohort, catalog=catalog)),
         ramp=_or(top, "ramp", design.ramp, (1.0,)),
         early_win=_or(top, "stop", _early_win, True),
         hypothesis=_or(top, "hypothesis", _hypothesis, None),
@@ -88,13 +93,14 @@ def read_plan(text: str, *, source: str, purpose: Purpose = Purpose.REGISTER) ->
         owner=_or(top, "owner", Value.text, ""),
         surface=_or(top, "surface", Value.text, ""),
         sign_off=_or(top, "sign_off", Value.texts, ()),
+        floor=catalog.floor,
     )
     if plan.looks.method == "group-sequential" and plan.alternative != "two-sided":
         raise top["alternative"].refuse(
             expected="two-sided with method: group-sequential", next_step="Its boundaries are symmetric."
         )
     if purpose is Purpose.REGISTER:
-        _check_promises(plan, top)
+        _check_promises(plan, top, catalog)
     return plan
 
 
@@ -161,7 +167,7 @@ def _hypothesis(value: Value) -> Hypothesis:
     )
 
 
-def _check_promises(plan: Plan, top: Mapping[str, Value]) -> None:
+def _check_promises(plan: Plan, top: Mapping[str, Value], catalog: Catalog) -> None:
     """What no single section can check about itself."""
     if top["unit"].text() != "user":
         raise top["unit"].refuse(
@@ -174,7 +180,7 @@ def _check_promises(plan: Plan, top: Mapping[str, Value]) -> None:
             next_step="For example [pm, applied_ml_engineer, em].",
         )
     named = {one.name for one in plan.guardrails}
-    for name in load().mandatory(plan.surface):
+    for name in catalog.mandatory(plan.surface):
         if name not in named:
             raise top["guardrails"].refuse(
                 expected=f"'{name}', which every launch on '{plan.surface}' must hold",

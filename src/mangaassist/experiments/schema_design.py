@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Literal, cast
 
 from mangaassist.core.errors import nearest
-from mangaassist.experiments.catalog import load
+from mangaassist.experiments.catalog import Catalog
 from mangaassist.experiments.document import Value
 from mangaassist.experiments.plan import CohortDimension, Columns, Condition, Looks, Method, Population
 
@@ -133,7 +133,7 @@ def columns(value: Value) -> Columns:
     return Columns(**{name: one.text() for name, one in body.items()})
 
 
-def cohort(value: Value) -> CohortDimension:
+def cohort(value: Value, *, catalog: Catalog) -> CohortDimension:
     """One guarded dimension of the cohort catalog with its traffic shares."""
     body = value.mapping(known=("dimension", "shares", "threshold", "mde"), needs=("dimension", "shares"))
     name = body["dimension"].text()
@@ -144,18 +144,18 @@ def cohort(value: Value) -> CohortDimension:
             got=", ".join(f"{key} {share:g}" for key, share in shares.items()) or "nothing",
             next_step="Measure them on the weeks before.",
         )
-    _check_values(body["shares"], name, shares)
+    _check_values(body["shares"], name, shares, catalog)
     return CohortDimension(
         name,
         shares,
-        body["threshold"].number(below=0) if "threshold" in body else load().margin,
+        body["threshold"].number(below=0) if "threshold" in body else catalog.margin,
         body["mde"].number(above=0) if "mde" in body else 0.03,
     )
 
 
-def _check_values(value: Value, dimension: str, shares: Mapping[str, float]) -> None:
+def _check_values(value: Value, dimension: str, shares: Mapping[str, float], catalog: Catalog) -> None:
     """A dimension of the catalog has the catalog's values; others are extensions of a surface."""
-    known = load().dimensions.get(dimension)
+    known = catalog.dimensions.get(dimension)
     unknown = [] if known is None else [name for name in shares if name not in known]
     if unknown and known is not None:
         raise value.mapping()[unknown[0]].refuse(

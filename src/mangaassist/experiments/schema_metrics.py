@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from mangaassist.core.errors import nearest
-from mangaassist.experiments.catalog import load
+from mangaassist.experiments.catalog import Catalog
 from mangaassist.experiments.document import Value
 from mangaassist.experiments.plan import Better, Covariate, Guardrail, Kind, Metric, Rule, Target, Transform
 
@@ -159,13 +159,13 @@ def covariate(value: Value) -> Covariate:
     return Covariate(body["column"].text(), reduction.number(above=-1e-12, below=1) if reduction else 0.0)
 
 
-def guardrail(value: Value) -> Guardrail:
+def guardrail(value: Value, *, catalog: Catalog) -> Guardrail:
     """One guardrail: a catalog entry named with ``use``, tightened or completed here, or one of its own."""
     body = dict(value.mapping(known=_GUARDRAIL))
     if "use" not in body:
         return _guardrail(value, body, _first(body, value, "name", "column"))
     name = body.pop("use").text()
-    entries = load().guardrails
+    entries = catalog.guardrails
     if name not in entries:
         raise value.mapping()["use"].refuse(
             expected="a guardrail of the catalog", next_step=nearest(name, entries)
@@ -229,5 +229,5 @@ def _refuse_loosening(value: Value, found: Guardrail, shipped: Guardrail) -> Non
         raise value.refuse(
             expected=f"'{found.name}' at {limit:g} ({shipped.rule}) or tighter, as in the catalog",
             got=f"{found.ceiling if found.ceiling is not None else found.threshold:g} ({found.rule})",
-            next_step="Loosening is a governed change of the catalog, not of one launch.",
+            next_step="Loosening changes the catalog for everybody: see 'experiment threshold'.",
         )
