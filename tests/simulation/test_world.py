@@ -300,7 +300,7 @@ def test_difficulty_is_in_the_intended_band(history: list[Sample], golden: list[
 
 
 def test_a_world_moved_by_whole_weeks_says_the_same_things() -> None:
-    """The demo ends today, whatever today is, and still shows what it showed when its numbers were written."""
+    """The demo ends today, whatever today is, and shows what it showed on any other day."""
     later = START + timedelta(weeks=31)
     here, there = (build_world(5, start, SMALL) for start in (START, later))
     one, two = (world.requests(world.start, world.start + timedelta(days=2)) for world in (here, there))

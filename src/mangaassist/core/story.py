@@ -46,8 +46,8 @@ class LabelPolicy:
     """Where labels come from and how good they must be.
 
     Attributes:
-        sources: accepted label sources, highest priority first; "*" accepts any other. Production needs labels
-            from at least two (LAB-3).
+        sources: accepted label sources, highest priority first; "*" accepts any other. Production needs
+            labels from at least two (LAB-3).
         maturity: how long after capture a label counts as final.
         agreement_floor: kappa below which a lot is rejected, per language pool (LAB-4, LAB-7).
         holdout_floor: kappa below which an accepted lot stays out of hold-outs.

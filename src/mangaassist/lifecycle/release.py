@@ -149,7 +149,7 @@ def _step_verdicts(inputs: StepInputs) -> list[Verdict]:
     """The verdicts of the steps before, in their order."""
     return [
         verdict
-        for step in (VALIDATION, FEATURES, SPLIT, BIAS)
+        for step in (VALIDATION, FEATURES, SPLIT)
         for verdict in read_verdicts(inputs.read(step, VERDICTS))
     ]
 
