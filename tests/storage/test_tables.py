@@ -379,9 +379,9 @@ def test_a_flipped_byte_is_told_for_long(home: Home, tables: Tables) -> None:
     assert _flip(home, tables, points=3000, seed=5) > 0
 
 
-@pytest.mark.parametrize("name", ["m0.avro", "v1.metadata.json"])
-def test_no_flipped_byte_of_a_metadata_file_reaches_a_decoder(tmp_path: Path, name: str) -> None:
-    """pyiceberg's Avro decoder can crash the process on damaged input: a checksum stands before it."""
+@pytest.mark.parametrize("name", ["m0.avro", "v1.metadata.json", "00000-0.parquet"])
+def test_no_flipped_byte_reaches_a_decoder(tmp_path: Path, name: str) -> None:
+    """pyiceberg's Avro decoder can crash on damaged input and Parquet reads as other rows: checksums first."""
     files, path = DurableFileIO(), tmp_path / name
     with files.new_output(str(path)).create() as stream:
         stream.write(b"some ")
