@@ -381,7 +381,7 @@ def test_a_flipped_byte_is_told_for_long(home: Home, tables: Tables) -> None:
 
 @pytest.mark.parametrize("name", ["m0.avro", "v1.metadata.json", "00000-0.parquet"])
 def test_no_flipped_byte_reaches_a_decoder(tmp_path: Path, name: str) -> None:
-    """pyiceberg's Avro decoder can crash on damaged input and Parquet reads as other rows: checksums first."""
+    """On damage Avro can crash the process and Parquet gives other rows: checksums first."""
     files, path = DurableFileIO(), tmp_path / name
     with files.new_output(str(path)).create() as stream:
         stream.write(b"some ")

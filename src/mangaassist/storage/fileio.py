@@ -1,4 +1,4 @@
-"""Iceberg's files on a local disk: a commit survives a power cut, a flipped byte is noticed before it is read.
+"""Iceberg's files on a local disk: a commit survives a power cut, a flipped byte is noticed at the read.
 
 The catalog row that makes a commit visible is fsynced by its database; the files it names are not, by
 pyiceberg, and would be lost with the page cache. Here each file and its folder are.
