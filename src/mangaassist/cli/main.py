@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from mangaassist import __version__
-from mangaassist.cli import labels, models, story, system
-from mangaassist.cli.session import DEFAULT_HOME, HomeOption, JsonOption, Session
+from mangaassist.cli import experiment, labels, models, story, system
+from mangaassist.cli.session import DEFAULT_HOME, JsonOption, RootHomeOption, Session
 from mangaassist.core.errors import ExitCode, MangaAssistError
 from mangaassist.core.home import unwritable
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(story.app, name="story")
 app.add_typer(labels.app, name="labels")
+app.add_typer(experiment.app, name="experiment")
 models.register(app)
 system.register(app)
 
@@ -43,7 +44,7 @@ VersionOption = Annotated[
 @app.callback()
 def root(
     context: typer.Context,
-    home: HomeOption = None,
+    home: RootHomeOption = None,
     as_json: JsonOption = False,
     version: VersionOption = False,  # noqa: ARG001 - its callback answers before this body runs
 ) -> None:
