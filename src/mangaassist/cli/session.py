@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 
 DEFAULT_HOME = Path(".mangaassist")
 
-HomeOption = Annotated[
+RootHomeOption = Annotated[
     Path | None,
     typer.Option("--home", envvar="MANGAASSIST_HOME", help="State directory.", show_default="./.mangaassist"),
+]
+# The variable is read by the root alone: read here too, it would win over a --home before the command.
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", help="State directory.", show_default="./.mangaassist")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the story.")]
@@ -53,6 +57,7 @@ class Session:
             import json
 
             sys.stdout.write(json.dumps(body, ensure_ascii=False, indent=2, default=str) + "\n")
+            sys.stdout.flush()  # a reader on a pipe has it even when the command goes on to serve
         else:
             text()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
 
-from mangaassist.cli.session import HomeOption, JsonOption, session
+from mangaassist.cli.session import HomeOption, JsonOption, Session, session
 from mangaassist.core.errors import ExitCode
 
 audit = typer.Typer(no_args_is_help=True, help="The ledger.")
@@ -53,12 +54,26 @@ def serve(
     host: HostOption = "127.0.0.1",
     port: PortOption = 8080,
     home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Predictions, health, metrics, OpenAPI and the status page over HTTP."""
     from mangaassist.web.server import run_server
 
-    here = session(context, home, False)
-    run_server(here.platform(), host=host, port=port, on_event=here.note)
+    here = session(context, home, as_json)
+    address = {"url": f"http://{host}:{port}/", "home": str(here.home)}
+    run_server(here.platform(), host=host, port=port, on_event=_announcing(here, address))
+
+
+def _announcing(here: Session, address: Mapping[str, str]) -> Callable[[str], None]:
+    """Progress lines; with --json the address goes out with the first, which says that the port is ours."""
+    unsaid = [address] if here.as_json else []
+
+    def tell(line: str) -> None:
+        while unsaid:
+            here.answer(unsaid.pop(), lambda: None)
+        here.note(line)
+
+    return tell
 
 
 def doctor(context: typer.Context, home: HomeOption = None, as_json: JsonOption = False) -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,10 @@ def examine(path: Path) -> list[Check]:
     try:
         home = Home.open(path, create=False)
     except MangaAssistError as error:
-        return [*checks, Check("home", False, error.got, error.next_step)]
-    return [*checks, *_home(home)]
+        checks.append(Check("home", False, error.got, error.next_step))
+    else:
+        checks.extend(_home(home))
+    return [replace(check, next_step="") if check.ok else check for check in checks]
 
 
 def _python() -> Check:
