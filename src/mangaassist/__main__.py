@@ -1,0 +1,5 @@
+"""`python -m mangaassist` is the `mangaassist` command."""
+
+from mangaassist.cli.main import main
+
+main()
