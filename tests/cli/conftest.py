@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,11 @@ def filled(shell: Shell, tmp_path: Path) -> Shell:
 def own(tmp_path: Path) -> Shell:
     """A trained home to do anything with; its rollout takes minutes instead of weeks."""
     return trained_home(tmp_path, quick=True)
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port

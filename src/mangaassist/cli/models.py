@@ -201,4 +201,12 @@ def check_drift(
 
     here = session(context, home, as_json)
     report = check(here.platform(), name)
-    here.answer(report.as_dict(), lambda: render.verdicts(report.verdicts, title=f"Drift of {name}"))
+
+    def text() -> None:
+        render.verdicts(report.verdicts, title=f"Drift of {name} version {report.version}")
+        if not report.verdicts:
+            typer.echo("No kind is due for another look yet.")
+        for kind, found in report.kinds.items():
+            typer.echo(f"{kind}: {f'{found.state} ({found.name})' if found else 'nothing decided yet'}")
+
+    here.answer(report.as_dict(), text)

@@ -23,7 +23,7 @@ from mangaassist.drift.reference import Reference, fit_reference
 from mangaassist.drift.windows import Window, outcome_windows, request_windows
 from mangaassist.labels.consensus import consensus
 from mangaassist.lifecycle.platform import Platform
-from mangaassist.lifecycle.rollout import read_predictions
+from mangaassist.lifecycle.rollout import drain, read_predictions
 from mangaassist.retraining.schedule import Proposed, RetrainProposal, propose
 
 REFERENCE = "drift.reference"
@@ -171,7 +171,8 @@ class Monitor:
 
 
 def check(platform: Platform, name: str) -> DriftReport:
-    """One look at everything logged so far, recorded, with the proposal that follows from it."""
+    """One look at all that any process has logged so far, recorded, with the proposal that follows."""
+    drain(platform, name)
     predictions = read_predictions(platform, name)
     monitor = Monitor.open(platform, name, predictions)
     monitor.observe(predictions)
