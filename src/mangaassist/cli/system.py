@@ -35,14 +35,12 @@ def demo(
 ) -> None:
     """Play the main job on a simulated shop: two retrains, drift, a canary that fails and is rolled back."""
     from mangaassist.core.clock import SystemClock
-    from mangaassist.lifecycle.demo import open_demo, play
+    from mangaassist.lifecycle.demo import run_demo
     from mangaassist.lifecycle.summary import summary_lines
 
     here = session(context, home, as_json)
-    now = SystemClock().now()
-    platform = open_demo(here.home, now)
-    result = play(platform, seed=seed, until=now, on_event=here.note)
-    here.answer(result.as_dict(), lambda: typer.echo("\n".join(summary_lines(result))))
+    shown = run_demo(here.home, seed=seed, now=SystemClock().now(), on_event=here.note)
+    here.answer(shown, lambda: typer.echo("\n".join(summary_lines(shown))))
     if not no_serve:
         from mangaassist.web.server import run_server
 

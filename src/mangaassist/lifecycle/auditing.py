@@ -42,6 +42,7 @@ class Audit:
             "entries": self.entries,
             "artifacts": self.artifacts,
             "problems": list(self.problems),
+            "sentence": self.sentence,
         }
 
 

@@ -8,9 +8,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from mangaassist.core.clock import SimulatedClock, isoformat, utc
 from mangaassist.core.errors import GateRefused, InputError
 from mangaassist.core.home import Home
+from mangaassist.core.identity import canonical_json
 from mangaassist.core.verdict import Action
 from mangaassist.drift.hub import DriftReport
 from mangaassist.lifecycle.auditing import Audit, audit_home
@@ -27,6 +30,8 @@ SPAN = timedelta(days=66)
 SIZE = Size(labelled=3_500, requests_per_day=1_200)
 _DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
 _WEDNESDAY = 2
+
+FINISHED = "demo.finished"
 
 Notify = Callable[[str], None]
 
@@ -96,22 +101,48 @@ def demo_start(now: datetime) -> datetime:
     return midnight - timedelta(days=(midnight.weekday() - _WEDNESDAY) % 7)
 
 
-def open_demo(home: Path, now: datetime) -> Platform:
-    """An empty home on a simulated clock that has ``now`` some nine weeks ahead of it.
+def run_demo(home: Path, *, seed: int, now: datetime, on_event: Notify) -> dict[str, Any]:
+    """Play the demo into ``home`` once; a home where it was played answers with what it showed then.
+
+    Returns:
+        :meth:`DemoResult.as_dict`.
 
     Raises:
-        InputError: the home already holds something; a demo never writes over anybody's work.
+        InputError: the home holds other work on the story, half a demo, or one of another seed; a demo never
+            writes over anybody's work.
     """
-    opened = Home.open(home)
-    platform = Platform.open(opened, SimulatedClock(demo_start(now)))
-    if platform.ledger.head() > 0:
-        raise InputError(
-            "home",
-            expected="an empty one for the demo",
-            got=f"{platform.ledger.head()} ledger entries at {opened.path}",
-            next_step="Pass --home NEW_FOLDER, or 'mangaassist serve' to look at this one.",
-        )
-    return platform
+    platform = Platform.open(Home.open(home), SimulatedClock(demo_start(now)))
+    known = _finished(platform, seed)
+    if known is not None:
+        on_event(f"The demo was already played at {platform.home.path}; this is what it showed.")
+        return known
+    if any(platform.ledger.head(f"{room}/{STORY}") for room in ("labels", "registry", "run")):
+        raise _occupied(platform, f"other work on '{STORY}', or a demo that was interrupted")
+    body = play(platform, seed=seed, until=now, on_event=on_event).as_dict()
+    digest = platform.artifacts.put(canonical_json(body), durable=True)
+    platform.ledger.append(
+        kind=FINISHED, subject="demo", body={"digest": digest, "seed": seed}, actor="demo", at=now
+    )
+    return body
+
+
+def _finished(platform: Platform, seed: int) -> dict[str, Any] | None:
+    entries = platform.ledger.entries(subject="demo", kind=FINISHED)
+    if not entries:
+        return None
+    if entries[-1].body["seed"] != seed:
+        raise _occupied(platform, f"the demo of seed {entries[-1].body['seed']}")
+    body: dict[str, Any] = orjson.loads(platform.artifacts.get(entries[-1].body["digest"]))
+    return body
+
+
+def _occupied(platform: Platform, got: str) -> InputError:
+    return InputError(
+        "home",
+        expected="one without a demo or other work on its story",
+        got=f"{got} at {platform.home.path}",
+        next_step="Pass --home NEW_FOLDER, or 'mangaassist serve' to look at this one.",
+    )
 
 
 def demo_world(seed: int, start: datetime) -> World:
@@ -128,7 +159,7 @@ def play(platform: Platform, *, seed: int, until: datetime, on_event: Notify) ->
     """
     clock = platform.clock
     if not isinstance(clock, SimulatedClock):
-        raise InputError("clock", expected="a simulated one", got="another", next_step="Use open_demo.")
+        raise InputError("clock", expected="a simulated one", got="another", next_step="Use run_demo.")
     on_event("Opening the shop: twelve weeks of labelled conversations, a golden set, feature history.")
     start = clock.now()
     shop = Shop(platform, demo_world(seed, start), clock, on_event)
