@@ -1,4 +1,4 @@
-"""Commands on the whole home: demo, serve, audit, doctor."""
+"""Commands on the whole home: demo, serve, audit, doctor, maintain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ audit = typer.Typer(no_args_is_help=True, help="The ledger.")
 
 def register(app: typer.Typer) -> None:
     """Hang these commands into the root application."""
-    for command in (demo, serve, doctor):
+    for command in (demo, serve, doctor, maintain):
         app.command()(command)
     app.add_typer(audit, name="audit")
 
@@ -89,6 +89,29 @@ def doctor(context: typer.Context, home: HomeOption = None, as_json: JsonOption 
     here.answer(body, lambda: render.table("Doctor", ("", "check", "found", "next step"), rows))
     if not body["ok"]:
         raise typer.Exit(ExitCode.BROKEN)
+
+
+def maintain(
+    context: typer.Context,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Delete; without it, only say what would go.")
+    ] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Free old table snapshots nobody pinned and artifacts the ledger does not name."""
+    from mangaassist.cli import render
+    from mangaassist.lifecycle.maintenance import maintain as run
+
+    here = session(context, home, as_json)
+    rows = [one.as_dict() for one in run(here.platform(), dry_run=not apply)]
+    title = "Freed" if apply else "Would free (pass --apply to do it)"
+    here.answer(
+        {"applied": apply, "freed": rows},
+        lambda: render.table(
+            title, ("what", "items", "files", "bytes"), [list(one.values()) for one in rows]
+        ),
+    )
 
 
 @audit.command()
