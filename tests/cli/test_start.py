@@ -64,23 +64,8 @@ def test_a_ledger_command_loads_no_tables_and_no_learning(tmp_path: Path, statem
 
 def test_every_command_of_the_architecture_is_there() -> None:
     shown = spawn("--help", cwd=Path.cwd()).out
-    for name in [
-        "demo",
-        "story",
-        "labels",
-        "retrain",
-        "evaluate",
-        "predict",
-        "registry",
-        "promote",
-        "rollback",
-        "freeze",
-        "explain",
-        "drift",
-        "serve",
-        "audit",
-        "doctor",
-    ]:
+    named = "demo story labels retrain registry promote rollback freeze explain drift serve audit doctor"
+    for name in [*named.split(), "evaluate", "predict"]:
         assert f" {name} " in shown, name
 
 
