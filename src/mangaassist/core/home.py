@@ -113,7 +113,7 @@ def _check_format(marker: Path) -> None:
 
 def unwritable(path: Path, error: OSError) -> InputError | Unavailable:
     """The error for a failed write under ``path``: a full disk is broken, a read-only home is bad input."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return Unavailable(
             "disk",
             expected=f"free space under {path}",
