@@ -1,0 +1,1 @@
+"""From a customer's letter to a quarter's choice, and back from what became of it to the next one."""
