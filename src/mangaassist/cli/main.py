@@ -17,6 +17,9 @@ from mangaassist.cli.session import DEFAULT_HOME, JsonOption, RootHomeOption, Se
 from mangaassist.core.errors import ExitCode, MangaAssistError
 from mangaassist.core.home import unwritable
 
+_INTERRUPTED = 130
+"""What shells expect after Ctrl-C: 128 and the number of the signal."""
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -63,6 +66,8 @@ def run(arguments: list[str]) -> int:
         outcome = app(arguments, standalone_mode=False, prog_name="mangaassist")
     except BaseException as error:
         return _exit_code(error, as_json="--json" in arguments)
+    if outcome == _INTERRUPTED:  # Typer's own answer to Ctrl-C while a command runs
+        return _stopped()
     return outcome if isinstance(outcome, int) else int(ExitCode.DONE)
 
 
@@ -74,12 +79,16 @@ def _exit_code(error: BaseException, *, as_json: bool) -> int:
         case typer.TyperException():
             return _misused(error, as_json)
         case typer.Abort() | KeyboardInterrupt():
-            sys.stderr.write("Stopped; finished steps are kept and the next run goes on from them.\n")
-            return 130
+            return _stopped()
         case OSError(errno=int(), filename=str() | bytes()):
             return _explain(unwritable(Path(os.fsdecode(error.filename)), error), as_json)
         case _:
             return _broken(error)
+
+
+def _stopped() -> int:
+    sys.stderr.write("Stopped; finished steps are kept and the next run goes on from them.\n")
+    return _INTERRUPTED
 
 
 def _misused(error: typer.TyperException, as_json: bool) -> int:
@@ -94,6 +103,8 @@ def _misused(error: typer.TyperException, as_json: bool) -> int:
 
 
 def _explain(error: MangaAssistError, as_json: bool) -> int:
+    if error.__cause__ is not None and os.environ.get("MANGAASSIST_DEBUG"):
+        traceback.print_exception(error)
     if as_json:
         sys.stdout.write(json.dumps(error.as_dict(), ensure_ascii=False, indent=2) + "\n")
     else:

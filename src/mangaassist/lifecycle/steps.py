@@ -34,6 +34,7 @@ from mangaassist.lifecycle.files import (
     read_json,
     verdict_bytes,
 )
+from mangaassist.lifecycle.foreign import story_code
 from mangaassist.lifecycle.job import Job
 from mangaassist.training.floors import fit_floors
 from mangaassist.training.formats import load as load_model
@@ -146,7 +147,9 @@ def materialise(job: Job, inputs: StepInputs) -> Files:
         verdicts = _leaks(job, job.catalog, rows)
         refuse_failures(FEATURES, verdicts, next_step="Fix the feature's pipeline or its serving lag.")
         rows = with_features(job.platform, job.story, rows, job.feature_snapshots)
-    return {"examples.arrow": frame_bytes(job.module.load(rows)), VERDICTS: verdict_bytes(verdicts)}
+    with story_code(job.module, "load"):
+        loaded = frame_bytes(job.module.load(rows))
+    return {"examples.arrow": loaded, VERDICTS: verdict_bytes(verdicts)}
 
 
 def _leaks(job: Job, catalog: Catalog, rows: pl.DataFrame) -> list[Verdict]:
@@ -196,7 +199,8 @@ def judged_on(golden: pl.DataFrame) -> str:
 def train(job: Job, inputs: StepInputs) -> Files:
     """Step 4: the model's artifact files; the same rows and seed give the same bytes."""
     rows = read_frame(inputs.read(SPLIT, "train.arrow"))
-    return job.module.fit(rows, seed=job.seed).files()
+    with story_code(job.module, "fit"):
+        return job.module.fit(rows, seed=job.seed).files()
 
 
 def evaluate_offline(job: Job, inputs: StepInputs) -> Files:
