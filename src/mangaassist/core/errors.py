@@ -30,7 +30,7 @@ class MangaAssistError(Exception):
         self.expected = expected
         self.got = got
         self.next_step = next_step
-        super().__init__(f"{field}: expected {expected}, got {got}. {next_step}")
+        super().__init__(f"{field}: expected {expected}, got {got.rstrip('.')}. {next_step}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # An error raised in a worker process has to survive the way back.

@@ -221,6 +221,7 @@ def _languages(platform: Platform, champion: int) -> dict[str, dict[str, Any]]:
 
 def _retrain(shop: Shop, title: str, seed: int) -> RetrainResult:
     shop.notify(f"{shop.clock.now():%b %d %H:%M}  {title}")
+    shop.review_labels()
     result = retrain(shop.platform, STORY, seed=seed, traffic=shop, on_event=shop.notify)
     shop.notify(f"{shop.clock.now():%b %d %H:%M}  {result.sentence}")
     return result

@@ -48,10 +48,12 @@ Known = TypeVar("Known")
 STORY = "intent"
 TICK = timedelta(minutes=5)
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
-LOOK_HOURS = 4
-"""Production looks at drift every five minutes; every four hours shows the same in a demo's time."""
+LOOK_HOURS = 6
+"""Production looks at drift every five minutes; every six hours shows the same in a demo's time."""
 DELIVERY_DAYS = 3
 """Features and labels are handed over, and the log moved into its tables, every so many nights."""
+REVIEW_EVERY = 2
+"""Agreement is measured at every so many deliveries, and before each retrain."""
 READ_BY_REVIEWER = 100
 """Disagreements a simulated reviewer reads before accepting a shadow."""
 LABELLED_A_DAY = 300
@@ -89,6 +91,7 @@ class Shop:
     _outcomes: list[tuple[datetime, int, Outcome]] = field(default_factory=list)
     _votes: list[tuple[datetime, int, Label]] = field(default_factory=list)
     _order: Iterator[int] = field(default_factory=count)
+    _deliveries: int = 0
     _disagreements: list[tuple[Visit, str | None, str | None]] = field(default_factory=list)
     _unwritten: list[PredictionRecord] = field(default_factory=list)
     _known: list[Outcome] = field(default_factory=list)
@@ -115,7 +118,7 @@ class Shop:
         arrived = [one for one in labels if one.labeled_at <= self.clock.now()]
         self._keep([one for one in labels if one.labeled_at > self.clock.now()])
         store.add_labels(story, labels_frame(arrived, model_target=STORY), actor="simulation")
-        review_lots(store, story, actor="label-qa")
+        self.review_labels()
 
     def until_settled(self, story: str, number: int, stage: str) -> None:
         """Play on until version ``number`` has left ``stage`` ("shadow", or "canary" for all its steps)."""
@@ -292,13 +295,18 @@ class Shop:
             self.monitor.record()
 
     def _deliver(self, now: datetime) -> None:
-        """Hand over the votes that have come in, and measure the agreement of every lot."""
+        """Hand over the votes that have come in; every other time measure the agreement of every lot."""
         story, store = self.platform.story(STORY), self.platform.labels
         votes = _due(self._votes, now)
         if votes:
             store.add_labels(story, labels_frame(votes, model_target=STORY), actor="simulation")
-        if votes:
-            review_lots(store, story, actor="label-qa")
+        self._deliveries += 1
+        if self._deliveries % REVIEW_EVERY == 0:
+            self.review_labels()
+
+    def review_labels(self) -> None:
+        """Measure the agreement of every lot, so that its labels count or do not (LAB-4)."""
+        review_lots(self.platform.labels, self.platform.story(STORY), actor="label-qa")
 
     def _label(self, samples: list[Sample]) -> list[Label]:
         """Votes of all three sources, each with the time it will be known."""
