@@ -35,3 +35,8 @@ def replaced(old: str, new: str, text: str = SMALL) -> str:
 def line_of(passage: str, text: str = SMALL) -> int:
     """The line a passage stands on, from 1."""
     return text[: text.index(passage)].count("\n") + 1
+
+
+FRAMING = (
+    resources.files("mangaassist.portfolio").joinpath("examples/framing.yaml").read_text(encoding="utf-8")
+)

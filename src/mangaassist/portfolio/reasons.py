@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mangaassist.portfolio.rules import Bar, Outcome
-from mangaassist.portfolio.scoring import Score
+from mangaassist.portfolio.scoring import SAFE_BET, SWING_BET, Score
 from mangaassist.portfolio.selection import Problem, Selection, solve
 
 
@@ -51,7 +51,7 @@ class Row:
             "outcome": str(self.outcome),
             "rule": self.rule,
             "reason": self.reason,
-            "slot": ("swing bet" if numbers.swing else "bias for action") if picked else None,
+            "slot": (SWING_BET if numbers.swing else SAFE_BET) if picked else None,
             "team": one.team,
             "experiment": one.experiment or None,
             "metric": one.metric or None,

@@ -8,6 +8,7 @@ from mangaassist.portfolio.calibration import Calibration
 from mangaassist.portfolio.candidates import Candidate, Portfolio
 from mangaassist.portfolio.information import Information, learning_value
 
+SWING_BET, SAFE_BET = "swing bet", "bias for action"
 POINTS = 100.0
 """Impacts are shares; RICE and worth count percentage points."""
 
