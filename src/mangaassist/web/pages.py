@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mangaassist.core.errors import InputError, nearest
 from mangaassist.core.identity import digest_bytes
-from mangaassist.web import charts, wording
-from mangaassist.web.view import StatusView, concerns, headline
+from mangaassist.web import charts, experiment_charts, wording
+from mangaassist.web.view import PAGES, StatusView, concerns, headline
 
 REFRESH_SECONDS = 15
 
@@ -41,18 +42,36 @@ def render_status(view: StatusView, *, root: str = "") -> str:
         root: path under which the router is mounted, without a trailing slash.
     """
     calm, sentence = headline(view)
+    return render("status.html", view, root=root, address="/", calm=calm, headline=sentence)
+
+
+def render(template: str, view: Any, *, root: str, address: str, **values: Any) -> str:
+    """A page of the common frame.
+
+    Args:
+        template: file in ``templates/``.
+        view: what it shows; the frame needs its ``at`` and ``links``.
+        root: path under which the pages are mounted, without a trailing slash.
+        address: the page's own path under ``root``, so that it can find and reload itself.
+        values: what else the template names.
+    """
     return (
         _environment()
-        .get_template("status.html")
+        .get_template(template)
         .render(
             view=view,
             root=root,
-            calm=calm,
-            headline=sentence,
+            address=address,
             refresh=REFRESH_SECONDS,
             asset=lambda name: f"{root}/static/{name}?v={_version(name)}",
+            **values,
         )
     )
+
+
+def html(request: Request, text: str, *, status: int = 200) -> Response:
+    """A page as an answer: tagged, so that an open page that follows it costs little, and locked down."""
+    return _cached(request, text.encode(), "text/html; charset=utf-8", "no-cache", _HEADERS, status=status)
 
 
 def router(get_view: Callable[[], StatusView]) -> APIRouter:
@@ -61,8 +80,7 @@ def router(get_view: Callable[[], StatusView]) -> APIRouter:
 
     @pages.api_route("/", methods=["GET", "HEAD"])
     def status(request: Request) -> Response:
-        body = render_status(get_view(), root=request.url.path.rstrip("/")).encode()
-        return _cached(request, body, "text/html; charset=utf-8", "no-cache", _HEADERS)
+        return html(request, render_status(get_view(), root=request.url.path.rstrip("/")))
 
     @pages.api_route("/static/{name}", methods=["GET", "HEAD"])
     def static(request: Request, name: str) -> Response:
@@ -89,12 +107,14 @@ def asset(name: str) -> bytes:
     return resources.files("mangaassist.web").joinpath("static", name).read_bytes()
 
 
-def _cached(request: Request, body: bytes, media: str, keep: str, headers: dict[str, str]) -> Response:
+def _cached(
+    request: Request, body: bytes, media: str, keep: str, headers: dict[str, str], *, status: int = 200
+) -> Response:
     tag = f'"{digest_bytes(body)[:16]}"'
     sent = {**headers, "Cache-Control": keep, "ETag": tag}
-    if request.headers.get("if-none-match") == tag:
+    if status == 200 and request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=sent)
-    return Response(body, media_type=media, headers=sent)
+    return Response(body, status_code=status, media_type=media, headers=sent)
 
 
 def _version(name: str) -> str:
@@ -117,6 +137,10 @@ def _environment() -> Environment:
         ago=wording.ago,
         day=wording.day,
         clock_time=wording.clock_time,
+        change=wording.change,
+        signed=wording.signed,
+        p_value=wording.p_value,
+        word=wording.word,
     )
     environment.globals.update(
         STATUS=wording.STATUS_WORDS,
@@ -125,7 +149,13 @@ def _environment() -> Environment:
         STAGE=wording.STAGE_WORDS,
         LANGUAGES=wording.LANGUAGES,
         KINDS=wording.KINDS,
+        STATE=wording.EXPERIMENT_WORDS,
+        ACTION=wording.ACTION_WORDS,
+        ENDING=wording.ENDING_WORDS,
+        RULE=wording.RULE_WORDS,
+        PAGES=PAGES,
         charts=charts,
+        drawn=experiment_charts,
         concerns=concerns,
         lasting=wording.lasting,
         counted=wording.counted,

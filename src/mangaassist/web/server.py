@@ -7,15 +7,19 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from mangaassist.core.errors import Unavailable
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.upkeep import Upkeep
 from mangaassist.serving.app import create_app
 from mangaassist.serving.service import Service
+from mangaassist.web import experiment_pages
+from mangaassist.web.experiments import experiment_view, experiments_view
+from mangaassist.web.guardrails import guardrails_view
 from mangaassist.web.pages import router
 from mangaassist.web.status import status_view
+from mangaassist.web.view import SERVICE, Missing
 
 
 def create(platform: Platform) -> FastAPI:
@@ -26,7 +30,16 @@ def create(platform: Platform) -> FastAPI:
         platform.clock,
         server=platform.models,
     )
-    return create_app(service, routers=[router(lambda: status_view(platform))])
+    return create_app(service, routers=[router(lambda: status_view(platform)), _experiments(platform)])
+
+
+def _experiments(platform: Platform) -> APIRouter:
+    return experiment_pages.router(
+        lambda: experiments_view(platform),
+        lambda name: experiment_view(platform, name),
+        lambda: guardrails_view(platform),
+        lambda sentence: Missing(platform.clock.now(), sentence, experiment_pages.EXPERIMENTS, SERVICE),
+    )
 
 
 def run_server(platform: Platform, *, host: str, port: int, on_event: Callable[[str], None]) -> None:

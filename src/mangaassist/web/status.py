@@ -21,13 +21,13 @@ from mangaassist.promotion.controller import HELD
 from mangaassist.promotion.versions import SHADOW, Deployment, Version
 from mangaassist.stories.discovery import story_names
 from mangaassist.web.view import (
+    SERVICE,
     ChallengerView,
     ChampionView,
     DriftView,
     LanguageView,
     LedgerRow,
     LedgerView,
-    Link,
     Measure,
     StageView,
     StatusView,
@@ -39,7 +39,6 @@ from mangaassist.web.view import (
 
 _TAIL = 25
 _POINTS = 120
-_LINKS = (Link("API", "/openapi.json"), Link("Health", "/health"), Link("Metrics", "/metrics"))
 # The first word of a verdict's name is the room it came from; the page names primitives.
 _PRIMITIVES = {
     "labels": "labels",
@@ -61,9 +60,9 @@ def status_view(platform: Platform) -> StatusView:
     now = platform.clock.now()
     try:
         stories = tuple(_stories(platform, now))
-        return StatusView(now, stories, _switches(platform), _ledger(platform), _LINKS)
+        return StatusView(now, stories, _switches(platform), _ledger(platform), SERVICE)
     except MangaAssistError as error:
-        return StatusView(now, links=_LINKS, problem=str(error))
+        return StatusView(now, links=SERVICE, problem=str(error))
 
 
 def _stories(platform: Platform, now: datetime) -> Iterable[StoryView]:

@@ -224,6 +224,27 @@ class Link:
     href: str
 
 
+PAGES = (
+    Link("Status", "/"),
+    Link("Experiments", "/experiments"),
+    Link("Guardrails", "/guardrails"),
+)
+"""The pages of every server, in the order of their navigation."""
+
+SERVICE = (Link("API", "/openapi.json"), Link("Health", "/health"), Link("Metrics", "/metrics"))
+"""What a server offers to programs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A page that cannot be shown: why in one sentence, and ``back`` to the list it belongs to."""
+
+    at: datetime
+    sentence: str
+    back: str
+    links: tuple[Link, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class StatusView:
     """The whole page.

@@ -35,6 +35,32 @@ KINDS = {
     "label": ("Label", "what turns out to be true"),
     "concept": ("Concept", "how often it is right"),
 }
+EXPERIMENT_WORDS = {
+    "signing": ("Waiting for signatures", "stale"),
+    "running": ("Running", "trial"),
+    "paused": ("Paused", "rising"),
+    "shipped": ("Shipped", "pass"),
+    "stopped": ("Stopped", "idle"),
+}
+ACTION_WORDS = {
+    "promote": ("Promote", "pass"),
+    "hold": ("Hold", "unsure"),
+    "roll_back": ("Roll back", "fail"),
+    "refuse": ("Refused", "fail"),
+}
+ENDING_WORDS = {
+    "taken": ("Taken", "idle"),
+    "next": ("Next", "trial"),
+    "ahead": ("Ahead", "idle"),
+    "skipped": ("Skipped", "stale"),
+    "cancelled": ("Not needed", "idle"),
+}
+RULE_WORDS = {
+    "harm": "vetoes when harm is shown",
+    "safe": "must be shown to be safe",
+    "ceiling": "holds a level under its limit",
+    "cohort": "vetoes when a cohort is harmed",
+}
 
 
 def number(value: float | None) -> str:
@@ -57,6 +83,31 @@ def number(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """One decimal; a dash for None."""
     return "–" if value is None else f"{value * 100:.1f}%"
+
+
+def change(value: float | None) -> str:
+    """A relative change with its sign: "+6.02%", "−1.4%" beyond ten percent; a dash for None."""
+    if value is None:
+        return "–"
+    return f"{value * 100:+.{1 if abs(value) >= 0.1 else 2}f}%".replace("-", "−")
+
+
+def signed(value: float | None) -> str:
+    """A number that always carries its sign; a dash for None."""
+    text = number(value)
+    return f"+{text}" if value is not None and value > 0 else text
+
+
+def p_value(value: float) -> str:
+    """Three decimals where they matter."""
+    if value < 0.001:
+        return "<0.001"
+    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def word(name: str) -> str:
+    """A role or column as people write it: "applied_ml_engineer" reads "applied ml engineer"."""
+    return name.replace("_", " ")
 
 
 def share(value: float) -> str:
