@@ -100,7 +100,7 @@ class Verification:
 class Ledger:
     """An open ledger; safe to share between threads, opened anew in every process.
 
-    Every method raises IntegrityError for a damaged database, Unavailable for a full disk or an absent
+    Every method raises IntegrityError for a damaged database or an altered entry among those it returns, Unavailable for a full disk or an absent
     server, InputError for a home that may not be written.
     """
 
@@ -177,12 +177,12 @@ class Ledger:
             query = query.where(_entries.c.subject == subject)
         if kind is not None:
             query = query.where(_entries.c.kind == kind)
-        return [_entry(row) for row in self._rows(query.limit(limit) if limit is not None else query)]
+        return [_checked(row) for row in self._rows(query.limit(limit) if limit is not None else query)]
 
     def tail(self, n: int) -> list[Entry]:
         """The last ``n`` entries, oldest first."""
         rows = self._rows(sa.select(_entries).order_by(_entries.c.sequence.desc()).limit(n))
-        return [_entry(row) for row in reversed(rows)]
+        return [_checked(row) for row in reversed(rows)]
 
     def head(self, subject: str | None = None) -> int:
         """Sequence of the last entry, of ``subject`` or of all; 0 for none."""
@@ -271,6 +271,14 @@ def _chain(content: Mapping[str, str], body: str, sequence: int, previous: str) 
 def _digest(row: sa.RowMapping | Mapping[str, Any]) -> str:
     covered = {name: row[name] for name in ("sequence", "at", "actor", "kind", "subject", "previous")}
     return digest({**covered, "body": orjson.loads(row["body"])})
+
+
+def _checked(row: sa.RowMapping) -> Entry:
+    """The entry in a stored row, its digest recomputed: nobody acts on one that was altered."""
+    entry = _entry(row)
+    if _digest(row) != entry.digest:
+        raise damaged("ledger", f"entry {entry.sequence}, whose content does not match its digest")
+    return entry
 
 
 def _entry(row: sa.RowMapping | Mapping[str, Any]) -> Entry:
