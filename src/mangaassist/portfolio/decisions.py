@@ -42,6 +42,7 @@ def decide_framing(ledger: Ledger, text: str, *, source: str, actor: str, at: da
         "text": text,
         "digest": digest_bytes(text.encode()),
         "recommendation": str(recommendation),
+        "experiment": framing.experiment,
         "decision": decision.as_dict(),
     }
     ledger.append(
