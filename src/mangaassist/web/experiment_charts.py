@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor, log10
 
+from mangaassist.web.calibration_view import BinView, MeasureRow
+from mangaassist.web.charts import BAR_WIDTH
 from mangaassist.web.experiment_view import Boundary, EffectRow, EffectsView, GuardRow
 
 EFFECT_WIDTH = 300.0
@@ -243,6 +245,54 @@ def boundary_plot(boundary: Boundary) -> BoundaryPlot:
         _points([*start, *((one.x, one.y) for one in seen)]),
         y(0.0),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class BinMark:
+    """A bin of finished picks on a square of both shares, y upwards in the share that won."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+def reliability_marks(bins: Sequence[BinView]) -> tuple[BinMark, ...]:
+    """Positions in the square from (30, 190) to (210, 10)."""
+
+    def y(share: float | None, otherwise: float) -> float:
+        return round(190 - 180 * (share if share is not None else otherwise), 1)
+
+    return tuple(
+        BinMark(
+            round(30 + 180 * one.stated, 1),
+            y(one.realised.value, 0.0),
+            y(one.realised.low, 0.0),
+            y(one.realised.high, 1.0),
+        )
+        for one in bins
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AuditBar:
+    """A measure with its interval and the x of its limits: two where it has to stay within."""
+
+    whisker: Whisker
+    limits: tuple[float, ...]
+
+
+def audit_bar(row: MeasureRow) -> AuditBar | None:
+    """Shares from 0 to 1, gaps symmetric about 0, anything else from 0 on; None without cases."""
+    one = row.record
+    if one.value is None or one.low is None or one.high is None or not one.n:
+        return None
+    threshold = one.threshold
+    limits = () if threshold is None else (-threshold, threshold) if row.target == "within" else (threshold,)
+    far = max(map(abs, (one.value, one.low, one.high, *limits))) or 1.0
+    ends = {"share": (0.0, 1.0), "points": (-far, far)}.get(row.unit, (0.0, far))
+    scale = Scale(*ends, BAR_WIDTH)
+    return AuditBar(scale.whisker(one.value, one.low, one.high), tuple(scale.x(limit) for limit in limits))
 
 
 def labels_apart(gates: Sequence[Gate], *, least: float = 44.0) -> tuple[Gate, ...]:

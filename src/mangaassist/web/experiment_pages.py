@@ -1,18 +1,38 @@
-"""The experiment and guardrail pages: rendering and routes."""
+"""The experiment, guardrail and calibration pages: rendering and routes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
 from mangaassist.core.errors import InputError, MangaAssistError
+from mangaassist.web.calibration_view import CalibrationView, calibration_headline
 from mangaassist.web.experiment_view import ExperimentsView, ExperimentView, experiments_headline
 from mangaassist.web.guardrail_view import GuardrailsView, guardrails_headline
 from mangaassist.web.pages import html, render
 from mangaassist.web.view import Missing
 
-EXPERIMENTS, GUARDRAILS = "/experiments", "/guardrails"
+EXPERIMENTS, GUARDRAILS, CALIBRATION = "/experiments", "/guardrails", "/calibration"
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Where the pages take their views from, anew for each request.
+
+    Attributes:
+        experiments, guardrails: the two lists.
+        experiment: one experiment by name; raises InputError for a name nobody registered.
+        calibration: one quarter by name, the running one for an empty name; raises InputError likewise.
+        missing: what to say, and the list to go back to, when there is none.
+    """
+
+    experiments: Callable[[], ExperimentsView]
+    experiment: Callable[[str], ExperimentView]
+    guardrails: Callable[[], GuardrailsView]
+    calibration: Callable[[str], CalibrationView]
+    missing: Callable[[str, str], Missing]
 
 
 def render_experiments(view: ExperimentsView, *, root: str = "") -> str:
@@ -32,45 +52,55 @@ def render_guardrails(view: GuardrailsView, *, root: str = "") -> str:
     return render("guardrails.html", view, root=root, address=GUARDRAILS, calm=calm, headline=sentence)
 
 
+def render_calibration(view: CalibrationView, *, root: str = "") -> str:
+    """The calibration audit as HTML."""
+    tone, sentence = calibration_headline(view)
+    return render("calibration.html", view, root=root, address=view.address, tone=tone, headline=sentence)
+
+
 def render_missing(view: Missing, *, root: str = "") -> str:
     """A page that cannot be shown, with its sentence and the way back."""
     return render("missing.html", view, root=root, address=view.back)
 
 
-def router(
-    get_list: Callable[[], ExperimentsView],
-    get_one: Callable[[str], ExperimentView],
-    get_guardrails: Callable[[], GuardrailsView],
-    missing: Callable[[str], Missing],
-) -> APIRouter:
-    """The pages at ``/experiments``, ``/experiments/NAME`` and ``/guardrails``.
-
-    Args:
-        get_list, get_guardrails: the views, taken anew for each request.
-        get_one: the view of one experiment; raises InputError for a name nobody registered.
-        missing: what to say when there is none.
-    """
+def router(views: Views) -> APIRouter:
+    """The pages at ``/experiments[/NAME]``, ``/guardrails`` and ``/calibration[/QUARTER]``."""
     pages = APIRouter(include_in_schema=False)
 
     @pages.api_route(EXPERIMENTS, methods=["GET", "HEAD"])
     def experiments(request: Request) -> Response:
-        return html(request, render_experiments(get_list(), root=_root(request, EXPERIMENTS)))
+        return html(request, render_experiments(views.experiments(), root=_root(request, EXPERIMENTS)))
 
     @pages.api_route(EXPERIMENTS + "/{name}", methods=["GET", "HEAD"])
     def experiment(request: Request, name: str) -> Response:
-        root = request.url.path.rpartition(EXPERIMENTS + "/")[0]
+        root = _root(request, EXPERIMENTS)
         try:
-            return html(request, render_experiment(get_one(name), root=root))
+            return html(request, render_experiment(views.experiment(name), root=root))
         except MangaAssistError as error:
-            status = 404 if isinstance(error, InputError) else 503
-            return html(request, render_missing(missing(str(error)), root=root), status=status)
+            return _not_here(request, error, views.missing(str(error), EXPERIMENTS), root)
 
     @pages.api_route(GUARDRAILS, methods=["GET", "HEAD"])
     def guardrails(request: Request) -> Response:
-        return html(request, render_guardrails(get_guardrails(), root=_root(request, GUARDRAILS)))
+        return html(request, render_guardrails(views.guardrails(), root=_root(request, GUARDRAILS)))
+
+    @pages.api_route(CALIBRATION, methods=["GET", "HEAD"])
+    @pages.api_route(CALIBRATION + "/{quarter}", methods=["GET", "HEAD"])
+    def calibration(request: Request, quarter: str = "") -> Response:
+        root = _root(request, CALIBRATION)
+        try:
+            return html(request, render_calibration(views.calibration(quarter), root=root))
+        except MangaAssistError as error:
+            return _not_here(request, error, views.missing(str(error), CALIBRATION), root)
 
     return pages
 
 
+def _not_here(request: Request, error: MangaAssistError, view: Missing, root: str) -> Response:
+    status = 404 if isinstance(error, InputError) else 503
+    return html(request, render_missing(view, root=root), status=status)
+
+
 def _root(request: Request, address: str) -> str:
-    return request.url.path.removesuffix(address)
+    """Where the pages are mounted: what stands before their own address."""
+    path = request.url.path
+    return path.removesuffix(address) if path.endswith(address) else path.rpartition(address + "/")[0]

@@ -140,6 +140,7 @@ def _environment() -> Environment:
         change=wording.change,
         signed=wording.signed,
         p_value=wording.p_value,
+        points=wording.points,
         word=wording.word,
     )
     environment.globals.update(
@@ -152,6 +153,7 @@ def _environment() -> Environment:
         STATE=wording.EXPERIMENT_WORDS,
         ACTION=wording.ACTION_WORDS,
         ENDING=wording.ENDING_WORDS,
+        AUDIT=wording.AUDIT_WORDS,
         RULE=wording.RULE_WORDS,
         PAGES=PAGES,
         charts=charts,

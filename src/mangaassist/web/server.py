@@ -15,6 +15,7 @@ from mangaassist.lifecycle.upkeep import Upkeep
 from mangaassist.serving.app import create_app
 from mangaassist.serving.service import Service
 from mangaassist.web import experiment_pages
+from mangaassist.web.calibration import calibration_view
 from mangaassist.web.experiments import experiment_view, experiments_view
 from mangaassist.web.guardrails import guardrails_view
 from mangaassist.web.pages import router
@@ -35,10 +36,13 @@ def create(platform: Platform) -> FastAPI:
 
 def _experiments(platform: Platform) -> APIRouter:
     return experiment_pages.router(
-        lambda: experiments_view(platform),
-        lambda name: experiment_view(platform, name),
-        lambda: guardrails_view(platform),
-        lambda sentence: Missing(platform.clock.now(), sentence, experiment_pages.EXPERIMENTS, SERVICE),
+        experiment_pages.Views(
+            lambda: experiments_view(platform),
+            lambda name: experiment_view(platform, name),
+            lambda: guardrails_view(platform),
+            lambda quarter: calibration_view(platform, quarter),
+            lambda sentence, back: Missing(platform.clock.now(), sentence, back, SERVICE),
+        )
     )
 
 

@@ -228,6 +228,7 @@ PAGES = (
     Link("Status", "/"),
     Link("Experiments", "/experiments"),
     Link("Guardrails", "/guardrails"),
+    Link("Calibration", "/calibration"),
 )
 """The pages of every server, in the order of their navigation."""
 

@@ -55,6 +55,12 @@ ENDING_WORDS = {
     "skipped": ("Skipped", "stale"),
     "cancelled": ("Not needed", "idle"),
 }
+AUDIT_WORDS = {
+    Status.PASS: ("On target", "pass"),
+    Status.FAIL: ("Off target", "fail"),
+    Status.INSUFFICIENT: ("Cannot tell yet", "unsure"),
+    Status.STALE: ("Stale", "stale"),
+}
 RULE_WORDS = {
     "harm": "vetoes when harm is shown",
     "safe": "must be shown to be safe",
@@ -90,6 +96,12 @@ def change(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value * 100:+.{1 if abs(value) >= 0.1 else 2}f}%".replace("-", "−")
+
+
+def points(value: float) -> str:
+    """A difference of two shares in whole points: "+4", "−12", "0"."""
+    whole = round(value * 100)
+    return f"{whole:+d}".replace("-", "−") if whole else "0"
 
 
 def signed(value: float | None) -> str:
