@@ -32,7 +32,7 @@ from mangaassist.stats.inference import (
     z_value,
 )
 from mangaassist.stats.moments import Moments, merge, of_counts, of_rows, of_sums
-from mangaassist.stats.ranks import capped, log_effect, quantile_effect, rank_effect
+from mangaassist.stats.ranks import capped, log_effect, rank_effect
 
 PRINTED = 6e-6
 CLOSE = 1e-9
@@ -347,25 +347,6 @@ def test_rank_effect_agrees_with_brunner_munzel(n: int, m: int, seed: int) -> No
     assert fixed(effect).p_value == pytest.approx(oracle.pvalue, rel=1e-7)
     u = stats.mannwhitneyu(a, b).statistic
     assert effect.value == pytest.approx(u / (n * m) - 0.5, abs=CLOSE)
-
-
-def test_quantile_effect_covers_and_clusters_widen_it() -> None:
-    """Two latency samples with equal p95: 95% intervals over 500 runs (2.9 points for 3 standard errors)."""
-    rng = np.random.default_rng(14)
-    hits = 0
-    for _ in range(500):
-        a, b = rng.lognormal(size=800), rng.lognormal(size=800)
-        interval = fixed(quantile_effect(a, b, 0.95)).estimate
-        hits += interval.low <= 0 <= interval.high
-    assert hits / 500 == pytest.approx(0.95, abs=0.029)
-    user = np.repeat(np.arange(100), 10)
-    a = np.exp(np.repeat(rng.normal(size=100), 10) + 0.1 * rng.normal(size=1000))
-    b = np.exp(np.repeat(rng.normal(size=100), 10) + 0.1 * rng.normal(size=1000))
-    naive = quantile_effect(a, b, 0.8)
-    honest = quantile_effect(a, b, 0.8, treatment_clusters=user, control_clusters=user)
-    assert honest.standard_error > 2 * naive.standard_error
-    with pytest.raises(InputError, match="bracket"):
-        quantile_effect(a[:20], b[:20], 0.99)
 
 
 def test_capping_uses_common_limits_and_logs_refuse_zero() -> None:

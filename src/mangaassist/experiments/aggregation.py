@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mangaassist.core.errors import InputError
-from mangaassist.experiments.plan import Columns, Kind, Metric, Transform
+from mangaassist.experiments.plan import Columns, Metric, Transform
 from mangaassist.experiments.sums import (
     ROWS,
     is_complete,
@@ -110,7 +110,7 @@ class Table:
         """Cells whose keys have the given values."""
         mask = np.ones(len(self.rows), dtype=bool)
         for column, value in wanted.items():
-            mask &= (self.keys[column] == value).fill_null(False).to_numpy()
+            mask &= np.fromiter((key == value for key in self.keys[column]), dtype=bool, count=len(mask))
         return mask
 
     def counts(self, column: str, cells: Mask | None = None) -> dict[str | None, int]:
@@ -128,20 +128,20 @@ def aggregate(
     Args:
         frame: one row per unit. With ``columns.cluster`` there may be several per randomised unit: they are
             added up first, and a mean per row becomes the ratio of two sums.
-        metrics: what to sum; quantiles need the values themselves and are left out.
+        metrics: what to sum. Sums of a quantile's columns say whether values are missing and covariates
+            agree; its effect needs the values themselves.
         dimensions: cohort columns.
 
     Raises:
         InputError: for a column that is not there, or a value that is infinite.
     """
-    summed = [metric for metric in metrics if metric.kind is not Kind.QUANTILE]
     unit = columns.cluster or columns.unit
     keys = [columns.arm, *dimensions, *([columns.day] if columns.day else [])]
     require_columns(frame, [unit, columns.unit, columns.arm], named_under="columns")
-    require_columns(frame, [*keys, *(name for metric in summed for name in metric.columns)])
+    require_columns(frame, [*keys, *(name for metric in metrics for name in metric.columns)])
     clustered = bool(columns.cluster)
-    rows = units_of(frame, summed, unit=unit, keys=keys, clustered=clustered)
-    shapes = {metric.name: shape_of(metric, clustered=clustered) for metric in summed}
+    rows = units_of(frame, metrics, unit=unit, keys=keys, clustered=clustered)
+    shapes = {metric.name: shape_of(metric, clustered=clustered) for metric in metrics}
     pivots = _pivots(rows, sorted({name for shape in shapes.values() for name in shape.columns}))
     total = int(rows.select(pl.len()).collect().item())
     one_in = 1 << max(0, (total - 1) // UNITS_CHECKED_EXACTLY).bit_length()
@@ -155,7 +155,7 @@ def aggregate(
         cleaned = rows.with_columns(pl.col(pl.Float64).fill_nan(None))
         cells = _grouped(cleaned, keys, masked_sums(shapes, pivots)).collect(engine="streaming")
     blocks = {name: Block(*read_sums(cells, name, shape, pivots)) for name, shape in shapes.items()}
-    for metric in summed:
+    for metric in metrics:
         _refuse_infinite(metric, blocks[metric.name])
     check = _check_units(rows, units, unit=unit, arm=columns.arm, one_in=one_in)
     return Table(cells.select(keys), cells[ROWS].to_numpy().astype(np.int64), blocks, check)
@@ -184,7 +184,8 @@ def _centre(values: pl.Series) -> float:
 
 
 def _refuse_infinite(metric: Metric, block: Block) -> None:
-    bad = ~np.isfinite(block.products).all(axis=(0, 1)) if len(block.products) else np.zeros(0, dtype=bool)
+    squares = np.diagonal(block.products, axis1=1, axis2=2)
+    bad = ~np.isfinite(squares).all(axis=0)
     if bad.any():
         column = metric.columns[min(int(np.flatnonzero(bad)[0]), len(metric.columns) - 1)]
         raise InputError(

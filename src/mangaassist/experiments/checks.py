@@ -124,8 +124,6 @@ def _cohorts(plan: Plan, table: Table) -> Iterator[Verdict]:
 
 def _missing(plan: Plan, table: Table, metric: Metric) -> Iterator[Verdict]:
     """Values missing at different rates in the arms are an effect on who is measured."""
-    if metric.name not in table.blocks:
-        return
     block = table.blocks[metric.name]
     masks = {name: table.where(**{plan.columns.arm: name}) for name in plan.arms}
     rows = {name: int(table.rows[mask].sum()) for name, mask in masks.items()}
@@ -155,7 +153,7 @@ def _missing(plan: Plan, table: Table, metric: Metric) -> Iterator[Verdict]:
 
 def _covariates(plan: Plan, table: Table, metric: Metric) -> Iterator[Verdict]:
     """CUPED needs covariates the treatment cannot have touched: their means must agree between arms."""
-    if not metric.covariates or metric.name not in table.blocks:
+    if not metric.covariates:
         return
     form = form_of(metric, clustered=bool(plan.columns.cluster))
     block = table.blocks[metric.name]

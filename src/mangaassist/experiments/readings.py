@@ -17,11 +17,14 @@ from mangaassist.stats.effects import Metric as Form
 from mangaassist.stats.group_sequential import Plan as Boundary
 from mangaassist.stats.inference import Inference, always_valid, fixed, group_sequential, z_value
 from mangaassist.stats.intervals import Estimate
+from mangaassist.stats.moments import Moments
 from mangaassist.stats.multiple import holm
-from mangaassist.stats.ranks import quantile_effect
+from mangaassist.stats.quantiles import quantile_moments
 
 ALL = "all"
 """The cohort of everybody."""
+
+_ARM, _CLUSTER = "__arm", "__cluster"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,33 +188,44 @@ def _refuse_non_binary(metric: Metric, *means: float) -> None:
 
 def quantile_effects(
     frame: pl.LazyFrame, metric: Metric, columns: Columns, *, arm: str, control: str
-) -> tuple[Effect, Effect]:
-    """Absolute and relative effect on a quantile: the one kind that needs the values, of one column."""
-    unit = [columns.cluster] if columns.cluster else []
+) -> tuple[Effect, Effect | None]:
+    """Absolute and relative effect on a quantile: the one kind that needs the values, of its own columns.
+
+    A missing covariate (a user without a past) takes the mean over both arms, which adjusts nothing.
+
+    Raises:
+        InputError: for an arm without values, or too few to bracket the quantile.
+    """
+    clustered = bool(columns.cluster)
     wanted = (
         frame.filter(pl.col(columns.arm).cast(pl.String).is_in([arm, control]))
-        .select(pl.col(columns.arm).cast(pl.String), pl.col(metric.column).cast(pl.Float64), *unit)
-        .filter(pl.col(metric.column).is_not_nan())
+        .select(
+            pl.col(columns.arm).cast(pl.String).alias(_ARM),
+            *([pl.col(columns.cluster).alias(_CLUSTER)] if clustered else []),
+            *(pl.col(name).cast(pl.Float64).fill_nan(None) for name in metric.columns),
+        )
+        .drop_nulls(metric.column)
+        .with_columns(pl.col(name).fill_null(strategy="mean") for name in metric.covariate_columns)
         .collect(engine="streaming")
     )
-    sides = [wanted.filter(pl.col(columns.arm) == name) for name in (arm, control)]
-    values = [one[metric.column].to_numpy() for one in sides]
-    for name, one in zip((arm, control), values, strict=True):
-        if not len(one):
+    arms = []
+    for name in (arm, control):
+        rows = wanted.filter(pl.col(_ARM) == name)
+        if not len(rows):
             raise _empty(metric.name, name)
-    keys = [one[columns.cluster].to_numpy() if columns.cluster else None for one in sides]
-    found = [
-        quantile_effect(
-            values[0],
-            values[1],
-            metric.quantile,
-            treatment_clusters=keys[0],
-            control_clusters=keys[1],
-            relative=relative,
-        )
-        for relative in (False, True)
-    ]
-    return found[0], found[1]
+        arms.append(_quantile_arm(rows, metric, clustered=clustered))
+    form = form_of(metric, clustered=clustered)
+    relative = None if _is_zero(arms[1].mean[0]) else compare(arms[0], arms[1], form, relative=True)
+    return compare(arms[0], arms[1], form), relative
+
+
+def _quantile_arm(rows: pl.DataFrame, metric: Metric, *, clustered: bool) -> Moments:
+    return quantile_moments(
+        rows[metric.column].to_numpy(),
+        metric.quantile,
+        covariates=rows.select(metric.covariate_columns).to_numpy() if metric.covariates else None,
+        clusters=rows[_CLUSTER].to_numpy() if clustered else None,
+    )
 
 
 def corrected(readings: Sequence[Reading], *, alpha: float) -> list[Reading]:

@@ -21,7 +21,8 @@ from mangaassist.stats.group_sequential import inflation
 from mangaassist.stats.inference import fixed
 from mangaassist.stats.intervals import Estimate
 from mangaassist.stats.moments import of_rows
-from mangaassist.stats.ranks import capped, quantile_effect, rank_effect
+from mangaassist.stats.quantiles import quantile_effect
+from mangaassist.stats.ranks import capped, rank_effect
 from mangaassist.stats.sizing import simulated_power
 
 _RUNS = 400

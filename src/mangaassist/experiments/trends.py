@@ -10,7 +10,7 @@ import numpy as np
 from mangaassist.core.errors import InputError
 from mangaassist.core.verdict import Status, Verdict
 from mangaassist.experiments.aggregation import Table
-from mangaassist.experiments.plan import Metric, Plan
+from mangaassist.experiments.plan import Kind, Metric, Plan
 from mangaassist.experiments.readings import form_of
 from mangaassist.stats.divergence import chi_square
 from mangaassist.stats.effects import Effect
@@ -27,6 +27,8 @@ _LEAST_UNITS = 30
 def trends(plan: Plan, table: Table) -> list[Verdict]:
     """Every check on how the primary's effect moves over days and differs between cohorts."""
     found: list[Verdict] = []
+    if plan.primary.metric.kind is Kind.QUANTILE:
+        return found  # its strata cannot be added up from sums
     for arm in plan.treatments:
         for column in (
             *((plan.columns.day,) if plan.columns.day else ()),
@@ -63,8 +65,6 @@ def _simpson(plan: Plan, table: Table, arm: str, column: str) -> Iterator[Verdic
     while the split between arms moved with the strata, which alone makes the pooled one meaningless.
     """
     metric = plan.primary.metric
-    if metric.name not in table.blocks:
-        return
     names, treated, control = _strata(plan, table, metric, arm, column)
     if len(names) < 2:
         return
@@ -94,8 +94,6 @@ def _simpson(plan: Plan, table: Table, arm: str, column: str) -> Iterator[Verdic
 
 def _days(plan: Plan, table: Table, arm: str) -> Iterator[Verdict]:
     metric = plan.primary.metric
-    if metric.name not in table.blocks:
-        return
     names, treated, control = _strata(plan, table, metric, arm, plan.columns.day)
     if len(names) < _LEAST_DAYS:
         return
