@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from mangaassist.core.errors import GateRefused
+from mangaassist.core.errors import Conflict, GateRefused, InputError
 from mangaassist.core.verdict import Decision
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.promotion.accumulator import EvidenceAccumulator, rebuild
@@ -77,9 +77,21 @@ def judge_now(platform: Platform, name: str) -> Decision:
     Raises:
         GateRefused: nothing is running, or a kill switch denies it. Conflict: somebody else moved it first.
     """
-    now = platform.clock.now()
+    now, before = platform.clock.now(), platform.registry.deployment(name)
     evidence: StageEvidence = collect(platform, name).evidence(now)
-    return controller(platform).step(platform.story(name), evidence, now)
+    try:
+        return controller(platform).step(platform.story(name), evidence, now)
+    except InputError as error:
+        after = platform.registry.deployment(name)
+        if after.epoch == before.epoch:
+            raise
+        # The evidence was right when it was collected: nobody's input is wrong, somebody was faster.
+        raise Conflict(
+            f"rollout of '{name}'",
+            expected=f"version {before.challenger} still in {before.stage}",
+            got=f"version {after.challenger} in {after.stage}" if after.challenger else "it is over",
+            next_step="Somebody else moved it first: look at what it says now.",
+        ) from error
 
 
 def roll_back(platform: Platform, name: str, *, actor: str, reason: str) -> dict[str, Any]:

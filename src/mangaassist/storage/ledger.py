@@ -100,8 +100,8 @@ class Verification:
 class Ledger:
     """An open ledger; safe to share between threads, opened anew in every process.
 
-    Every method raises IntegrityError for a damaged database or an altered entry among those it returns, Unavailable for a full disk or an absent
-    server, InputError for a home that may not be written.
+    Every method raises IntegrityError for a damaged database or an altered entry among those it returns,
+    Unavailable for a full disk or an absent server, InputError for a home that may not be written.
     """
 
     def __init__(self, engine: Engine, place: Path, witness: Witness) -> None:
