@@ -157,6 +157,20 @@ def test_a_lost_lift_counts_against_the_pick_and_an_unread_one_does_not() -> Non
     assert (found.n, found.value) == (3, pytest.approx(1 / 3))
 
 
+def test_a_target_written_after_the_experiment_froze_is_no_learning(
+    ledger: Ledger, clock: SimulatedClock
+) -> None:
+    """POR-1: no learning target from people who could already look."""
+    vetoed(ledger, "early", at=clock.now())
+    decide_portfolio(ledger, QUARTER, source="q", actor="rin", at=clock.now())
+    finish(
+        ledger, "2026-q3", "cold-start-hrnn", weeks=20, learned=True, experiment="early", actor="r",
+        at=clock.now(),
+    )  # fmt: skip
+    found = audit(ledger).verdict("learning")
+    assert (found.value, found.n) == (0.0, 1)
+
+
 def test_reliability_bins_rise_with_stated_confidence() -> None:
     picks = [pick(i % 10 < 10 * c, confidence=c) for c in (0.2, 0.5, 0.8) for i in range(10)]
     bins = reliability(picks, bins=3)
@@ -195,14 +209,16 @@ def test_an_audit_of_a_whole_ledger(ledger: Ledger, clock: SimulatedClock) -> No
     assert numbers["veto_effectiveness"] == (1.0, 1)
     assert numbers["override_rate"] == (0.5, 2)
     assert numbers["pre_registration"] == (0.75, 4), "pick b was tested by nothing that was registered"
-    assert "b finished without one" in found.verdict("pre_registration").sentence
+    assert "b finished without an experiment" in found.verdict("pre_registration").sentence
     assert numbers["learning"] == (1.0, 1)
     assert numbers["effort"] == (pytest.approx((10 / 8 + 16 / 8 + 30 / 18) / 3), 3)
     assert numbers["recovery_minutes"] == (40.0, 2)
     assert numbers["cohort_regressions"] == (1.0, 2)
     worth = (1000 * 1.2) / (1000 * 0.4 + 900 * 0.4 + 2.5e6 * 1.2 * 0.28 * found_factor(ledger))
     assert numbers["realised_worth"] == (pytest.approx(worth), 3)
-    assert all(one.status is not Status.PASS for one in found.verdicts), "three picks prove nothing"
+    assert found.verdict("pre_registration").status is Status.FAIL, "a violation is a fact"
+    judged = [one for one in found.verdicts if one.name != "audit.pre_registration"]
+    assert {one.status for one in judged} == {Status.INSUFFICIENT}, "three picks prove nothing"
     assert found.calibration.effort.n == 3
     assert found.brier == pytest.approx(np.mean([(0.4 - 1) ** 2, 0.4**2, 0.28**2]))
 

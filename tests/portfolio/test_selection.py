@@ -71,7 +71,7 @@ def problems(draw: st.DrawFn) -> Problem:
     return Problem(tuple(items), capacity, needs, pairs, swing, draw(st.integers(0, 2)), required)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(problems())
 def test_the_choice_is_the_best_of_all_subsets(problem: Problem) -> None:
     """POR-1: an exact optimisation with capacity, dependencies, exclusions and reserved slots."""

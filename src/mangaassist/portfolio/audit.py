@@ -119,16 +119,11 @@ def measures(evidence: Evidence) -> tuple[Verdict, ...]:
         _confidence("confidence_calibrated", picks, [one.calibrated for one in picks]),
         _effort(picks),
         _override_rate(evidence),
-        _share(
-            "pre_registration",
-            _registered(evidence),
-            f"experiments were signed by every role before they touched anybody{_unregistered(evidence)}",
-            at_least=1.0,
-        ),
+        _pre_registration(evidence),
         _share(
             "learning",
-            (sum(bool(one.learned) for one in bets), len(bets)),
-            "swing bets met their registered learning target",
+            (sum(bool(one.learned) and not one.hindsight for one in bets), len(bets)),
+            "swing bets met a learning target registered before their experiment froze",
             at_least=0.8,
         ),
         _worth(picks),
@@ -225,20 +220,23 @@ def _override_rate(evidence: Evidence) -> Verdict:
     return _verdict("override_rate", found, _OVERRIDES, "lower", said)
 
 
-def _registered(evidence: Evidence) -> tuple[int, int]:
-    """Compliant and all: experiments that ran, and picks whose result no registered experiment gave."""
-    kept = sum(not one.problem for one in evidence.registrations)
-    return kept, len(evidence.registrations) + len(_untested(evidence))
+def _pre_registration(evidence: Evidence) -> Verdict:
+    """Experiments that ran, and picks whose result no registered experiment gave.
 
-
-def _untested(evidence: Evidence) -> list[str]:
-    return [one.past.name for one in evidence.picks if not one.registered and not one.abandoned]
-
-
-def _unregistered(evidence: Evidence) -> str:
+    Everything that ran is counted, so one violation is a fact whatever n is; the interval speaks of the team.
+    """
+    untested = [one.past.name for one in evidence.picks if not one.registered and not one.abandoned]
     broken = [f"{one.experiment} {one.problem}" for one in evidence.registrations if one.problem]
-    broken += [f"{name} finished without one" for name in _untested(evidence)]
-    return f" ({'; '.join(broken[:5])})" if broken else ""
+    broken += [f"{name} finished without an experiment" for name in untested]
+    n = len(evidence.registrations) + len(untested)
+    counted = (n - len(broken), n)
+    what = "experiments were signed by every role before they touched anybody"
+    found = _share("pre_registration", counted, what, at_least=1.0)
+    if not n:
+        return found
+    named = f": {'; '.join(broken[:5])}." if broken else "."
+    said = f"{_of(counted, wilson(*counted))} {what}{named}"
+    return replace(found, status=Status.FAIL if broken else Status.PASS, sentence=said)
 
 
 def _worth(picks: Sequence[FinishedPick]) -> Verdict:

@@ -51,6 +51,8 @@ class FinishedPick:
         realised: worth it brought, 0 when it did not win, None where its lift is not known.
         swing: whether it was a swing bet.
         learned: whether a swing bet met its learning target.
+        hindsight: whether its experiment was frozen before the quarter was decided, so that the target was
+            written by people who could already look.
         sustained: whether its shipped lift was there after 28 days; None where nobody has looked.
         registered: the experiment that tested it, empty for none.
         abandoned: whether it ended without a test.
@@ -65,6 +67,7 @@ class FinishedPick:
     sustained: bool | None
     registered: str
     abandoned: bool
+    hindsight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +141,16 @@ def _picks(
     ledger: Ledger, period: Period, follow_ups: Mapping[str, Mapping[str, Any]]
 ) -> tuple[FinishedPick, ...]:
     return tuple(
-        _pick(quarter, name, follow_ups)
+        _pick(ledger, quarter, name, follow_ups)
         for quarter in known.quarters(ledger)
         for name, outcome in quarter.finished.items()
         if period.holds(outcome["at"])
     )
 
 
-def _pick(quarter: known.Decided, name: str, follow_ups: Mapping[str, Mapping[str, Any]]) -> FinishedPick:
+def _pick(
+    ledger: Ledger, quarter: known.Decided, name: str, follow_ups: Mapping[str, Mapping[str, Any]]
+) -> FinishedPick:
     row, outcome = quarter.picks[name], quarter.finished[name]
     followed = follow_ups.get(outcome["experiment"])
     return FinishedPick(
@@ -158,7 +163,15 @@ def _pick(quarter: known.Decided, name: str, follow_ups: Mapping[str, Mapping[st
         followed["held"] if followed and followed["shipped"] else None,
         outcome["experiment"],
         outcome["result"] == Result.ABANDONED,
+        _hindsight(ledger, quarter, outcome["experiment"]),
     )
+
+
+def _hindsight(ledger: Ledger, quarter: known.Decided, experiment: str) -> bool:
+    if not experiment:
+        return False
+    frozen = ledger.entries(subject=f"experiment/{experiment}", kind=registry.FROZEN, limit=1)
+    return bool(frozen) and frozen[0].sequence < quarter.sequence
 
 
 def _realised(row: Mapping[str, Any], outcome: Mapping[str, Any]) -> float | None:

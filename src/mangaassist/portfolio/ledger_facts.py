@@ -35,6 +35,7 @@ class Decided:
         name: of the portfolio.
         at: when it was decided.
         actor: who decided.
+        sequence: of the decision's entry.
         head: sequence of its last entry, for compare-and-swap.
         body: the decision's entry: text, digest, ranking, decision.
         finished: per candidate the body of its outcome, and when it was recorded under "at".
@@ -43,6 +44,7 @@ class Decided:
     name: str
     at: datetime
     actor: str
+    sequence: int
     head: int
     body: Mapping[str, Any]
     finished: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -105,7 +107,8 @@ def _fold(name: str, entries: list[Entry]) -> Decided | None:
             finished[entry.body["candidate"]] = {**entry.body, "at": entry.at}
     if known is None:
         return None
-    return Decided(name, known.at, known.actor, entries[-1].sequence, known.body, finished)
+    head = entries[-1].sequence
+    return Decided(name, known.at, known.actor, known.sequence, head, known.body, finished)
 
 
 def framings(ledger: Ledger) -> dict[str, Entry]:

@@ -124,7 +124,10 @@ class Reasons:
         margin = self.chosen.value - without.value
         instead = [one for one in without.names if one not in self.chosen.names]
         other = f"with {', '.join(instead)} instead" if instead else empty
-        return f"Without it the best choice ({other}) loses {margin:,.0f}. {self._why(numbers)}", margin
+        return (
+            f"Without it the best choice ({other}) is worth {margin:,.0f} less. {self._why(numbers)}",
+            margin,
+        )
 
     def _why(self, numbers: Score) -> str:
         if numbers.swing and numbers.information is not None:
@@ -158,7 +161,7 @@ class Reasons:
         entry = _entry(numbers, margin)
         if entry is not None:
             reason += (
-                f" It enters at a confidence of {entry:.2f}; it states {numbers.candidate.confidence:.2f}."
+                f" It would enter at a confidence of {entry:.2f}, not {numbers.candidate.confidence:.2f}."
             )
         return Row(numbers, rank, Outcome.DEFER, "displaced", reason, margin, entry, stability)
 

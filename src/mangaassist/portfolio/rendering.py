@@ -86,11 +86,11 @@ def markdown(document: Document) -> str:
 def _markdown(block: Block) -> list[str]:
     match block:
         case Paragraph(text):
-            return [_plain(text)]
+            return [_line(text)]
         case Quote(text):
-            return [f"> {_plain(text)}"]
+            return [f"> {_line(text)}"]
         case Bullets(items):
-            return [f"- {_plain(item)}" for item in items]
+            return [f"- {_line(item)}" for item in items]
         case Table(columns, rows):
             head = f"| {' | '.join(_cell(one) for one in columns)} |"
             rule = f"|{'---|' * len(columns)}"
@@ -98,10 +98,15 @@ def _markdown(block: Block) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """One line in which nothing starts a tag, a link, emphasis or a heading."""
+    """One line in which nothing starts a tag, a link or emphasis; an underscore inside a word is plain."""
     line = " ".join(text.split())
-    line = re.sub(r"([\\`*_\[\]<>])", r"\\\1", line)
-    return re.sub(r"^(#|[-+]\s|\d+[.)]\s)", r"\\\1", line)
+    return re.sub(r"[\\`*\[\]<>&~]|(?<!\w)_|_(?!\w)", lambda found: f"\\{found.group()}", line)
+
+
+def _line(text: str) -> str:
+    """The same where a line of its own could start a heading, a list or a rule."""
+    line = re.sub(r"^([#+=|-])", r"\\\1", _plain(text))
+    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", line)
 
 
 def _cell(text: str) -> str:

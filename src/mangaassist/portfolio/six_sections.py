@@ -54,7 +54,14 @@ def _recommendation(
 def verdict_table(verdicts: tuple[Verdict, ...]) -> Table:
     """Findings as a table."""
     rows = tuple(
-        (one.name, str(one.status), number(one.value), number(one.threshold), str(one.n or "–"), one.sentence)
+        (
+            one.name,
+            str(one.status),
+            number(one.value),
+            number(one.threshold),
+            f"{one.n:,}" if one.n else "–",
+            one.sentence,
+        )
         for one in verdicts
     )
     return Table(("Finding", "Status", "Value", "Threshold", "n", ""), rows)
