@@ -17,6 +17,7 @@ from scipy import stats
 
 from mangaassist.core.errors import InputError
 from mangaassist.stats import crossing as quadrature
+from mangaassist.stats import group_sequential
 from mangaassist.stats.group_sequential import (
     boundary_plan,
     cumulative_plan,
@@ -27,11 +28,10 @@ from mangaassist.stats.group_sequential import (
     obrien_fleming,
     pocock,
     power_of,
-    sequential_p,
     spending_plan,
-    stagewise_p,
     wang_tsiatis,
 )
+from mangaassist.stats.sequential_p_values import sequential_p, stagewise_p
 
 BOUND = 1e-6
 TABLE = 6e-6
@@ -174,6 +174,7 @@ def test_quadrature_is_converged(at: tuple[float, ...], family: str) -> None:
     coarse = spending_plan(at, spending=family).z
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quadrature, "_PANEL_WIDTH", quadrature._PANEL_WIDTH / 3)
+        group_sequential._spending_plan.cache_clear()
         fine = spending_plan(at, spending=family).z
     assert coarse == pytest.approx(fine, abs=GRID)
 
@@ -308,3 +309,63 @@ def test_type_one_error_of_every_family_and_schedule() -> None:
             critical = np.asarray(spending_plan(at, spending=family).z)
             rate = (np.abs(walks(at, 400_000, 100 + seed)) >= critical).any(axis=1).mean()
             assert rate == pytest.approx(0.05, abs=0.0014)
+
+
+def arrived_walks(arrived: tuple[float, ...], runs: int, seed: int) -> np.ndarray:
+    """z-values when other numbers of units came by each look than planned."""
+    return walks(tuple(x / arrived[-1] for x in arrived), runs, seed)
+
+
+@pytest.mark.parametrize("arrived", [(900, 950, 1000, 3000), (50, 2000, 2500, 2600), (286, 500, 786, 1000)])
+def test_boundaries_by_what_arrived_keep_the_error(arrived: tuple[float, ...]) -> None:
+    """EXP-5: traffic that came early or late; the error is spent at the registered times all the same."""
+    plan = spending_plan(LOOKS, spending="pocock", information=arrived)
+    registered = spending_plan(LOOKS, spending="pocock")
+    rate = (np.abs(arrived_walks(arrived, 40_000, 8)) >= np.asarray(plan.z)).any(axis=1).mean()
+    assert rate == pytest.approx(0.05, abs=RATE)
+    spent = [bound.cumulative_alpha for bound in plan.bounds]
+    assert spent == [bound.cumulative_alpha for bound in registered.bounds]
+    assert plan.information is not None
+    assert boundary_plan(plan.information, plan.z).alpha == pytest.approx(0.05, abs=1e-9)
+
+
+def test_arrivals_as_planned_are_the_registered_plan_on_any_scale() -> None:
+    registered, twin = spending_plan(LOOKS), spending_plan(LOOKS, information=[4, 7, 11, 14])
+    assert twin.z == pytest.approx(registered.z, abs=1e-9)
+    assert inflation(twin, 0.8) == pytest.approx(inflation(registered, 0.8), abs=1e-9)
+
+
+def test_planted_bug_registered_fractions_for_late_traffic_miss_the_level() -> None:
+    """Nearly all users in the last quarter: three almost independent chances more than planned for."""
+    arrived = (50, 100, 150, 3000)
+    wrong = np.asarray(spending_plan(LOOKS, spending="pocock").z)
+    right = np.asarray(spending_plan(LOOKS, spending="pocock", information=arrived).z)
+    z = np.abs(arrived_walks(arrived, 40_000, 9))
+    assert (z >= wrong).any(axis=1).mean() > (z >= right).any(axis=1).mean() + RATE
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.floats(-5, 5), min_size=4, max_size=4), families)
+def test_sequential_p_by_what_arrived_meets_the_boundary(z: list[float], family: str) -> None:
+    arrived = (120, 900, 950, 1400)
+    plan = spending_plan(LOOKS, spending=family, information=arrived)
+    for look in range(4):
+        p = sequential_p(LOOKS[: look + 1], z[: look + 1], spending=family, information=arrived[: look + 1])
+        stopped = any(abs(z[k]) >= plan.z[k] for k in range(look + 1))
+        assert (p <= 0.05) == stopped or abs(p - 0.05) < 1e-7
+
+
+def test_arrivals_that_do_not_rise_are_refused() -> None:
+    for arrived in ([1, 2, 3], [1, 2, 2, 3], [0, 1, 2, 3], [4, 3, 2, 1], [1, 2, 3, np.nan]):
+        with pytest.raises(InputError):
+            spending_plan(LOOKS, information=arrived)
+
+
+def test_a_plan_is_solved_once_and_a_sequential_p_is_cheap() -> None:
+    """EXP-5: an analysis of a hundred readings asks for the same boundaries again and again."""
+    assert spending_plan(LOOKS) is spending_plan(list(LOOKS))
+    sequential_p(LOOKS, [0.5, 1.0, 1.5, 2.1])
+    started = time.perf_counter()
+    for k in range(10):
+        sequential_p(LOOKS, [0.5, 1.0, 1.5, 1.6 + k / 10])
+    assert (time.perf_counter() - started) / 10 < 0.08

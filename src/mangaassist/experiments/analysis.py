@@ -23,6 +23,7 @@ from mangaassist.experiments.cohorts import (
     resolve,
 )
 from mangaassist.experiments.guardrails import Finding, ceiling_finding, judge, measure, path_values
+from mangaassist.experiments.information import boundary_at, information_verdict
 from mangaassist.experiments.plan import CohortDimension, Guardrail, Kind, Metric, Plan, Rule
 from mangaassist.experiments.readings import (
     ALL,
@@ -36,7 +37,6 @@ from mangaassist.experiments.readings import (
 from mangaassist.experiments.sizing import size_plan
 from mangaassist.experiments.trends import trends
 from mangaassist.stats.effects import Effect
-from mangaassist.stats.group_sequential import spending_plan
 
 POLICY = "experiment-policy/1"
 
@@ -49,11 +49,13 @@ class Look:
         number: from 0.
         final: whether it is the last registered one.
         earlier: z-values of earlier looks per reading key.
+        users: at each look so far, by number; an analysis adds this one's.
     """
 
     number: int
     final: bool
     earlier: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    users: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,19 +146,21 @@ def analyse(plan: Plan, frame: pl.LazyFrame, look: Look) -> Analysis:
     """Analyse one look.
 
     Raises:
-        InputError: for a missing column or an infinite value.
+        InputError: for a missing column or an infinite value, or for users that have become fewer where the
+            plan's boundaries go by what arrived.
     """
     dimensions = [one.dimension for one in plan.cohorts]
     table = aggregate(frame, plan.metrics, columns=plan.columns, dimensions=dimensions)
     found = integrity(plan, table)
     evidence = _evidence(table)
     units = {name or "none": n for name, n in table.counts(plan.columns.arm).items()}
+    look = replace(look, users={**look.users, look.number: sum(units.values())})
     if any(one.status is Status.FAIL and one.blocking for one in found):
         return Analysis(plan, look, (), (), tuple(found), {}, {}, evidence, units)
     work = _Work(plan, frame, table, look)
     for arm in plan.treatments:
         work.arm(arm)
-    shared = (*found, *trends(plan, table))
+    shared = (*found, *information_verdict(plan, look.users), *trends(plan, table))
     by_arm = {arm: tuple(verdicts) for arm, verdicts in work.verdicts.items()}
     return Analysis(
         plan, look, tuple(work.readings), tuple(work.cohorts), shared, by_arm, work.z, evidence, units
@@ -175,14 +179,7 @@ def _evidence(table: Table) -> str:
 
 def method_for(plan: Plan, look: Look, *, alpha: float, spending: str | None = None) -> Method:
     """How this look reads an effect at a two-sided ``alpha``, by default as the primary registered it."""
-    boundary = None
-    if plan.looks.method == "group-sequential":
-        boundary = spending_plan(
-            plan.looks.fractions,
-            spending=spending or plan.looks.spending,
-            alpha=alpha,
-            convention=plan.looks.convention,
-        )
+    boundary = boundary_at(plan, look.users, alpha=alpha, spending=spending)
     return Method(plan.looks.method, 1 - alpha, boundary, look.earlier, look.number, _tuning(plan))
 
 

@@ -14,6 +14,7 @@ from mangaassist.core.verdict import Action, Decision, Status, Verdict
 from mangaassist.experiments import registry
 from mangaassist.experiments.analysis import POLICY, Analysis, Look, analyse
 from mangaassist.experiments.correlation import launch_verdict
+from mangaassist.experiments.information import users_at
 from mangaassist.experiments.plan import Plan
 from mangaassist.experiments.registry import Experiment
 from mangaassist.experiments.sizing import size_plan
@@ -98,7 +99,7 @@ def next_look(known: Experiment, *, day: int | None, final: bool) -> Look:
     number = _numbered(known, day) if day is not None else (done[-1]["number"] + 1 if done else 0)
     if number >= planned:
         raise _no_look(known, f"at most {planned} looks, as registered", f"look {number + 1}")
-    return Look(number, number == planned - 1, earlier_values(done, number))
+    return Look(number, number == planned - 1, earlier_values(done, number), users_at(done))
 
 
 def _numbered(known: Experiment, day: int) -> int:

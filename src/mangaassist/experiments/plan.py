@@ -183,6 +183,8 @@ class Looks:
         days: day of each look counted from the start, or empty when given as fractions.
         spending: "obf", "pocock" or "power:R".
         convention: convention A ("one-sided": alpha/2 spent in each side) or B ("two-sided").
+        information: what boundaries are computed from: the ``planned`` fractions, or the users that had
+            ``arrived`` at each look, with alpha spent at the planned fractions either way.
     """
 
     method: Method = "fixed"
@@ -190,6 +192,7 @@ class Looks:
     days: tuple[int, ...] = ()
     spending: str = "obf"
     convention: Literal["one-sided", "two-sided"] = "one-sided"
+    information: Literal["planned", "arrived"] = "planned"
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,11 +41,11 @@ def ramp(value: Value) -> tuple[float, ...]:
 
 def looks(value: Value) -> Looks:
     """When to look: registered days or fractions, or any number of always-valid looks."""
-    known = ("method", "days", "at", "spending", "convention")
-    body = value.mapping(known=known, needs=("method",))
+    planned = ("days", "at", "spending", "convention", "information")
+    body = value.mapping(known=("method", *planned), needs=("method",))
     method = cast(Method, body["method"].text(one_of=("fixed", "group-sequential", "always-valid")))
     if method != "group-sequential":
-        extra = [name for name in ("days", "at", "spending", "convention") if name in body]
+        extra = [name for name in planned if name in body]
         if extra:
             raise body[extra[0]].refuse(
                 expected=f"no '{extra[0]}' with method: {method}",
@@ -70,7 +70,15 @@ def looks(value: Value) -> Looks:
     convention = (
         body["convention"].text(one_of=("one-sided", "two-sided")) if "convention" in body else "one-sided"
     )
-    return Looks(method, fractions, days, spending, cast(Literal["one-sided", "two-sided"], convention))
+    source = body["information"].text(one_of=("planned", "arrived")) if "information" in body else "planned"
+    return Looks(
+        method,
+        fractions,
+        days,
+        spending,
+        cast(Literal["one-sided", "two-sided"], convention),
+        cast(Literal["planned", "arrived"], source),
+    )
 
 
 def _check_fractions(value: Value, fractions: tuple[float, ...]) -> None:

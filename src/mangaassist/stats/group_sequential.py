@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -57,6 +58,8 @@ class Plan:
         sides: 2 for a symmetric two-sided test, 1 for an upper one-sided test.
         convention: how ``alpha`` was split; None where the choice makes no difference.
         bounds: one per look.
+        information: how much there was at each look, scaled to end at the last fraction; None where it is
+            the fractions themselves.
     """
 
     name: str
@@ -64,6 +67,12 @@ class Plan:
     sides: Sides
     convention: Convention | None
     bounds: tuple[Bound, ...]
+    information: tuple[float, ...] | None = None
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Information of the looks, which decides how their z-values move together."""
+        return self.information if self.information is not None else self.fractions
 
     @property
     def fractions(self) -> tuple[float, ...]:
@@ -130,24 +139,63 @@ def spending_plan(
     alpha: float = 0.05,
     sides: Sides = 2,
     convention: Convention = "one-sided",
+    information: ArrayLike | None = None,
 ) -> Plan:
     """Boundaries that spend alpha as a function of information, at whatever fractions the looks fall.
 
     Source: Lan and DeMets (1983). Only the looks up to now are needed, so a look that slips moves no earlier
-    boundary. Alpha is spent in full only if the last fraction is 1.
+    boundary. Alpha is spent in full only if the last fraction is 1. With ``information`` the fractions are
+    the registered times that alpha is spent by, and the boundary follows from what arrived by then: Lan and
+    DeMets (1989), Biometrics 45, 1017-1020, so that looks with too few or too many units keep their error.
+
+    Args:
+        fractions: when alpha is spent, rising within (0, 1], shape (looks,).
+        information: units or any other measure of information at each look, rising, on any scale; None where
+            it is the fractions themselves.
 
     Raises:
-        InputError: for fractions that do not rise within (0, 1], or an unknown spending function.
+        InputError: for fractions or information that do not rise, or an unknown spending function.
     """
-    at = checked_fractions(fractions)
-    function = spending_named(spending) if isinstance(spending, str) else spending
+    at = tuple(checked_fractions(fractions))
     open_unit("alpha", alpha)
+    return _spending_plan(
+        at, _scaled(information, at), spending, alpha=alpha, sides=sides, convention=convention
+    )
+
+
+def _scaled(information: ArrayLike | None, at: Sequence[float]) -> tuple[float, ...] | None:
+    if information is None:
+        return None
+    arrived = finite("information", information, ndim=1)
+    if len(arrived) != len(at) or not arrived[-1] > 0:
+        raise InputError(
+            "information",
+            expected=f"{len(at)} rising numbers, one per look",
+            got=", ".join(f"{x:g}" for x in arrived[:12]),
+            next_step="Write the units that had arrived at each look.",
+        )
+    return tuple(checked_fractions(arrived * (at[-1] / arrived[-1])))
+
+
+@lru_cache(maxsize=2048)
+def _spending_plan(
+    at: tuple[float, ...],
+    information: tuple[float, ...] | None,
+    spending: str | Spending,
+    *,
+    alpha: float,
+    sides: Sides,
+    convention: Convention,
+) -> Plan:
+    """Solved once per plan: a dashboard asks for the same boundaries again and again."""
+    function = spending_named(spending) if isinstance(spending, str) else spending
     if sides == 2 and convention == "one-sided":
         per_side = [function(t, alpha / 2) for t in at]
     else:
         per_side = [function(t, alpha) / sides for t in at]
     name = spending if isinstance(spending, str) else "custom"
-    return Plan(name, alpha, sides, convention if sides == 2 else None, _solve(at, per_side, sides))
+    bounds = _solve(at, per_side, sides, information=information or at)
+    return Plan(name, alpha, sides, convention if sides == 2 else None, bounds, information)
 
 
 def cumulative_plan(fractions: ArrayLike, cumulative_alpha: ArrayLike, *, sides: Sides = 2) -> Plan:
@@ -165,7 +213,7 @@ def cumulative_plan(fractions: ArrayLike, cumulative_alpha: ArrayLike, *, sides:
             got=", ".join(f"{x:g}" for x in spent[:12]),
             next_step="Write the error spent up to and including each look.",
         )
-    bounds = _solve(at, [float(x) / sides for x in spent], sides)
+    bounds = _solve(at, [float(x) / sides for x in spent], sides, information=at)
     return Plan("custom", float(spent[-1]), sides, None, bounds)
 
 
@@ -228,7 +276,7 @@ def pocock(fractions: ArrayLike, *, alpha: float = 0.05, sides: Sides = 2) -> Pl
 
 def power_of(plan: Plan, drift: float) -> float:
     """Probability of crossing the upper boundary when the expected z at fraction 1 is ``drift``."""
-    return float(_cross(plan.fractions, np.asarray(plan.z), plan.sides, drift=drift).upper.sum())
+    return float(_cross(plan.times, np.asarray(plan.z), plan.sides, drift=drift).upper.sum())
 
 
 def drift_for(plan: Plan, power: float) -> float:
@@ -254,87 +302,10 @@ def inflation(plan: Plan, power: float) -> float:
 
 def expected_fraction(plan: Plan, drift: float) -> float:
     """Average information fraction at which the experiment ends, at a true ``drift``."""
-    ends = _cross(plan.fractions, np.asarray(plan.z), plan.sides, drift=drift)
+    ends = _cross(plan.times, np.asarray(plan.z), plan.sides, drift=drift)
     leaving = ends.upper + ends.lower
     last = 1.0 - float(leaving[:-1].sum())
-    return float(np.dot(leaving[:-1], plan.fractions[:-1]) + last * plan.fractions[-1])
-
-
-def stagewise_p(plan: Plan, look: int, z: float) -> float:
-    """The p-value of an experiment that ended at ``look`` (counted from 0) with ``z``, looks accounted for.
-
-    Source: Tsiatis, Rosner and Mehta (1984), Biometrics 40, 797-803: an earlier stop counts as more extreme.
-    Two-sided plans give twice the smaller side.
-    """
-    if not 0 <= look < len(plan.bounds):
-        raise InputError(
-            "look",
-            expected=f"a look of the plan, 0 to {len(plan.bounds) - 1}",
-            got=str(look),
-            next_step="Looks that were not registered cannot be analysed.",
-        )
-    at, before = plan.fractions[: look + 1], np.asarray(plan.z[:look])
-    low = np.append(-before if plan.sides == 2 else np.full(look, -np.inf), -np.inf)
-    tails = [
-        float(crossing(at, low, np.append(before, sign * z)).upper.sum())
-        for sign in ((1.0, -1.0) if plan.sides == 2 else (1.0,))
-    ]
-    return min(1.0, plan.sides * min(tails))
-
-
-def sequential_p(
-    fractions: ArrayLike,
-    z: ArrayLike,
-    *,
-    spending: str | Spending = "obf",
-    sides: Sides = 2,
-    convention: Convention = "one-sided",
-) -> float:
-    """The smallest alpha at which one of the looks so far would have crossed: the p-value a dashboard may
-    show.
-
-    Source: Liu and Anderson (2008), JASA 103, 1621-1630. Below alpha exactly when the plan has
-    stopped, valid at every look, and never larger at a later one.
-
-    Args:
-        fractions, z: information fraction and z-value of every look so far, shape (looks,) each.
-    """
-    at, observed = checked_fractions(fractions), finite("z", z, ndim=1)
-    reached = np.abs(observed) if sides == 2 else observed
-
-    def crossed(log_alpha: float) -> bool:
-        plan = spending_plan(
-            at, spending=spending, alpha=float(np.exp(log_alpha)), sides=sides, convention=convention
-        )
-        return bool((reached >= np.asarray(plan.z)).any())
-
-    low, high = float(np.log(1e-16)), float(np.log(0.999))
-    if not crossed(high):
-        return 1.0
-    if crossed(low):
-        return float(np.exp(low))
-    while high - low > 1e-9:
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if crossed(middle) else (middle, high)
-    return float(np.exp(high))
-
-
-def scaled_p(plan: Plan, z: ArrayLike) -> float:
-    """A sequential p-value for any plan: what the plan would cost if its boundary were scaled to touch ``z``.
-
-    Scaled boundaries are nested, so this is the distribution of the largest z in units of its boundary:
-    valid at every look, and at most ``plan.alpha`` exactly when a look so far has crossed.
-
-    Args:
-        z: z-values of the looks so far, shape (looks so far,); looks still missing may be NaN.
-    """
-    observed = np.asarray(z, dtype=np.float64)
-    reached = np.abs(observed) if plan.sides == 2 else observed
-    critical = np.asarray(plan.z)
-    scale = float(np.nanmax(reached / critical[: len(reached)]))
-    if scale <= 0:
-        return 1.0
-    return min(1.0, float(_cross(plan.fractions, scale * critical, plan.sides).cumulative[-1]))
+    return float(np.dot(leaving[:-1], plan.times[:-1]) + last * plan.times[-1])
 
 
 def _cross(fractions: Sequence[float], z: FloatArray, sides: Sides, *, drift: float = 0.0) -> Crossing:
@@ -351,16 +322,22 @@ def _bounds(at: Sequence[float], z: FloatArray, sides: Sides) -> tuple[Bound, ..
     )
 
 
-def _solve(at: Sequence[float], cumulative: Sequence[float], sides: Sides) -> tuple[Bound, ...]:
-    """Critical values whose upper side spends ``cumulative`` by each look."""
+def _solve(
+    at: Sequence[float],
+    cumulative: Sequence[float],
+    sides: Sides,
+    *,
+    information: Sequence[float],
+) -> tuple[Bound, ...]:
+    """Critical values whose upper side spends ``cumulative`` by each look, at that much information."""
     walk, spent, found = start(), 0.0, []
-    for k, fraction in enumerate(at):
-        z = _critical(walk, fraction, cumulative[k] - spent)
+    for k, arrived in enumerate(information):
+        z = _critical(walk, arrived, cumulative[k] - spent)
         spent = cumulative[k]
-        found.append(Bound(fraction, z, float(sides * special.ndtr(-z)), sides * spent))
+        found.append(Bound(at[k], z, float(sides * special.ndtr(-z)), sides * spent))
         if k + 1 < len(at):
             low = -z if sides == 2 else -np.inf
-            walk = walk.advance(fraction, low, z, following=at[k + 1])
+            walk = walk.advance(arrived, low, z, following=information[k + 1])
     return tuple(found)
 
 

@@ -12,9 +12,10 @@ from scipy import special
 from mangaassist.core.errors import InputError
 from mangaassist.stats.domain import open_unit
 from mangaassist.stats.effects import Effect
-from mangaassist.stats.group_sequential import Plan, scaled_p, sequential_p
+from mangaassist.stats.group_sequential import Plan
 from mangaassist.stats.intervals import Estimate
 from mangaassist.stats.sequential import Alternative, always_valid_p, critical_z
+from mangaassist.stats.sequential_p_values import scaled_p, sequential_p
 
 Method = Literal["fixed", "group-sequential", "always-valid"]
 
@@ -166,8 +167,15 @@ def non_inferiority(
 def _sequential_p(plan: Plan, path: Sequence[float]) -> float:
     """Of the plan's spending family where it has one, else of its boundary scaled as a whole."""
     if plan.convention is not None and plan.name != "custom":
-        at = plan.fractions[: len(path)]
-        return sequential_p(at, list(path), spending=plan.name, convention=plan.convention)
+        looks = len(path)
+        arrived = plan.information[:looks] if plan.information is not None else None
+        return sequential_p(
+            plan.fractions[:looks],
+            list(path),
+            spending=plan.name,
+            convention=plan.convention,
+            information=arrived,
+        )
     return scaled_p(plan, path)
 
 
