@@ -271,7 +271,7 @@ def test_a_declared_story_without_versions_answers_that_it_has_none(
     with TestClient(create_app(service)) as client:
         body = client.post("/v1/stories/spam/predict", json={"text": "hello"}).json()
     assert body["abstains"]
-    assert "no model yet" in body["reason"]
+    assert "No version answers" in body["reason"]
 
 
 def test_many_answers_share_a_commit_and_keep_their_order(home: Home) -> None:

@@ -71,13 +71,13 @@ def test_before_the_first_model(home: Home) -> None:
     answer = stack(home).ask()
     assert answer.prediction.abstains
     assert answer.version is None
-    assert "no model yet" in answer.reason
+    assert "No version answers" in answer.reason
     assert len(answer.records) == 1
     assert answer.records[0].version is None
 
 
 def test_the_first_version_goes_through_shadow_and_canary(home: Home) -> None:
-    """PRO-1: hold-out users of a first version get "no model yet"."""
+    """PRO-1: hold-out users of a first version get no answer yet."""
     served = stack(home)
     add(served.registry, run="r1", files={"manifest.json": b"first"})
     served.registry.start_shadow("intent", 1, actor="p", at=AT)
@@ -92,7 +92,7 @@ def test_the_first_version_goes_through_shadow_and_canary(home: Home) -> None:
     by_arm = {arm: [one for one in answers if one.arm is arm] for arm in Arm}
     assert {one.version for one in by_arm[Arm.CANARY]} == {1}
     assert {one.version for one in by_arm[Arm.HOLDOUT]} == {None}
-    assert all("no model yet" in one.reason for one in by_arm[Arm.HOLDOUT])
+    assert all("No version answers" in one.reason for one in by_arm[Arm.HOLDOUT])
 
 
 def test_shadow_answers_nobody(home: Home) -> None:

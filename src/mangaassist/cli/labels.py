@@ -65,10 +65,20 @@ def versions(
 
     here = session(context, home, as_json)
     rows = label_versions(here.platform(), name)
-    columns = ("number", "finalised_at", "examples", "labels", "sources", "content_hash")
-    here.answer(
-        {"story": name, "versions": rows},
-        lambda: render.table(
-            f"Label versions of {name}", columns, [[row[key] for key in columns] for row in rows]
-        ),
-    )
+    columns = ("version", "finalised (UTC)", "examples", "votes", "training labels by", "content")
+
+    def text() -> None:
+        cells = [
+            (
+                row["number"],
+                render.minute(row["finalised_at"]),
+                row["examples"],
+                row["labels"],
+                ", ".join(f"{source} {n:,}" for source, n in row["sources"].items()),
+                row["content_hash"][:12],
+            )
+            for row in rows
+        ]
+        render.table(f"Label versions of {name}", columns, cells)
+
+    here.answer({"story": name, "versions": rows}, text)

@@ -80,10 +80,18 @@ def _exit_code(error: BaseException, *, as_json: bool) -> int:
             return _misused(error, as_json)
         case typer.Abort() | KeyboardInterrupt():
             return _stopped()
+        case SystemExit() | BrokenPipeError():  # whoever read our output has stopped reading
+            _silence_output()
+            return int(ExitCode.DONE)
         case OSError(errno=int(), filename=str() | bytes()):
             return _explain(unwritable(Path(os.fsdecode(error.filename)), error), as_json)
         case _:
             return _broken(error)
+
+
+def _silence_output() -> None:
+    """Python flushes standard output on its way out; with nobody there, into nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stopped() -> int:

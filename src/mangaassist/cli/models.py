@@ -83,7 +83,7 @@ def predict(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer one text with the live version."""
+    """Answer one text with the champion, else with the newest candidate; nothing is logged."""
     from mangaassist.lifecycle.evaluating import predict as run
 
     here = session(context, home, as_json)
@@ -99,7 +99,7 @@ def predict(
 def promote(
     context: typer.Context, name: NameArgument, home: HomeOption = None, as_json: JsonOption = False
 ) -> None:
-    """Judge the running stage on the evidence so far and advance, hold or roll back."""
+    """Judge the running stage on the evidence so far and advance, hold (exit 0) or roll back (exit 1)."""
     from mangaassist.cli import render
     from mangaassist.core.verdict import Action
     from mangaassist.lifecycle.rollout import judge_now
@@ -184,11 +184,24 @@ def list_versions(
 
     here = session(context, home, as_json)
     rows = versions(here.platform(), name)
-    columns = ("version", "status", "accuracy", "label_version", "code_revision", "registered_at", "capped")
-    here.answer(
-        {"story": name, "versions": rows},
-        lambda: render.table(f"Versions of {name}", columns, [[row[key] for key in columns] for row in rows]),
-    )
+    columns = ("version", "status", "accuracy", "labels", "code", "registered (UTC)", "capped")
+
+    def text() -> None:
+        cells = [
+            (
+                row["version"],
+                row["status"],
+                row["accuracy"],
+                row["label_version"],
+                row["code_revision"][:7],
+                render.minute(row["registered_at"]),
+                row["capped"],
+            )
+            for row in rows
+        ]
+        render.table(f"Versions of {name}", columns, cells)
+
+    here.answer({"story": name, "versions": rows}, text)
 
 
 @drift.command("check")

@@ -69,6 +69,18 @@ def fields(title: str, body: Mapping[str, Any]) -> None:
     table(title, ("", ""), [(name, value) for name, value in body.items() if value is not None])
 
 
+def minute(instant: str) -> str:
+    """An ISO instant for a table: date and minute, UTC."""
+    return instant[:16].replace("T", " ")
+
+
+def short(text: str, length: int = 88) -> str:
+    """``text`` cut at a word, with an ellipsis where something was left out."""
+    if len(text) <= length:
+        return text
+    return text[:length].rpartition(" ")[0] + " …"
+
+
 def mark(status: str) -> Text:
     """A status as shape and word, coloured where colours are shown."""
     from rich.text import Text

@@ -139,8 +139,12 @@ def tail(
 
     here = session(context, home, as_json)
     rows = newest(here.platform(), n)
-    columns = ("sequence", "at", "actor", "kind", "subject", "summary")
-    here.answer(
-        {"entries": rows},
-        lambda: render.table("Ledger", columns, [[row[key] for key in columns] for row in rows]),
-    )
+
+    def text() -> None:
+        for row in rows:
+            where = f"{row['sequence']:>6}  {render.minute(row['at'])}  {row['kind']}  {row['subject']}"
+            typer.echo(f"{where}  by {row['actor']}")
+            if row["summary"]:
+                typer.echo(f"        {render.short(row['summary'], 110)}")
+
+    here.answer({"entries": rows}, text)

@@ -85,7 +85,7 @@ def _verdict(gap: Gap) -> Verdict:
     worse, better = (gap.second, gap.first) if gap.value >= 0 else (gap.first, gap.second)
     measured = (
         f"{worse} is {points(abs(gap.value))} less accurate than {better} "
-        f"({gap.first} less {gap.second}: {points(gap.low)} to {points(gap.high)})"
+        f"({gap.first} minus {gap.second}: {points(gap.low)} to {points(gap.high)})"
     )
     size = gap.value if parity else abs(gap.value)
     over = f"{measured}, more than the {points(PARITY_MARGIN)} allowed"

@@ -212,7 +212,7 @@ def _pool_verdict(pool: str, votes: pl.DataFrame, policy: LabelPolicy, minimum: 
     triple = multiply_annotated(used)
     items = triple.n_unique("example_id") if triple.height else 0
     if votes.is_empty():
-        sentence = f"No {pool} label came in a lot, so agreement was not measured."
+        sentence = f"No {pool} text was labelled by several annotators in a lot: agreement is unknown."
         return Verdict(name, Status.INSUFFICIENT, sentence, threshold=floor, blocking=False)
     if (votes["review_status"] == "qa_failed").any() and used.is_empty():
         lots = votes.n_unique("iaa_lot_id")

@@ -111,7 +111,7 @@ def golden_verdict(story: Story, rows: pl.DataFrame) -> Verdict:
     if not golden:
         status, sentence = (
             Status.INSUFFICIENT,
-            "There is no golden example: evaluation needs a split.",
+            "There is no golden set: the latest conversations are held out to judge by.",
         )
     elif unknown:
         status = Status.INSUFFICIENT

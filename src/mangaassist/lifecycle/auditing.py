@@ -11,6 +11,10 @@ from mangaassist.core.errors import InputError, IntegrityError
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.storage.ledger import Entry
 
+_PAGE = 5_000
+# Kinds of entry, by their first word, and the field of theirs that names a stored document.
+_EVIDENCE_OF = {"registry": "evidence", "promotion": "evidence", "drift": "digest"}
+
 
 @dataclass(frozen=True, slots=True)
 class Audit:
@@ -47,19 +51,28 @@ class Audit:
 
 
 def audit_home(platform: Platform) -> Audit:
-    """Recompute every digest of the chain and of every artifact a registered version names (GOV-4)."""
+    """Recompute every digest of the chain and of all it names (GOV-4).
+
+    That is the files of every registered version, the evidence of every decision about a rollout and the
+    drift references.
+    """
     try:
         chain = platform.ledger.verify()
     except IntegrityError as error:
         return Audit(0, 0, (str(error),))
     problems = [] if chain.ok else [chain.problem]
-    digests = sorted(set(_named_artifacts(platform))) if chain.ok else []
-    for digest in digests:
+    sets = sorted(set(_named_artifacts(platform))) if chain.ok else []
+    documents = sorted(set(_named_documents(platform))) if chain.ok else []
+    reads = [
+        *((platform.artifacts.files, one) for one in sets),
+        *((platform.artifacts.get, one) for one in documents),
+    ]
+    for read, digest in reads:
         try:
-            platform.artifacts.files(digest)
+            read(digest)
         except (IntegrityError, InputError) as error:
             problems.append(str(error))
-    return Audit(chain.entries, len(digests), tuple(problems))
+    return Audit(chain.entries, len(reads), tuple(problems))
 
 
 def _named_artifacts(platform: Platform) -> Iterator[str]:
@@ -67,6 +80,17 @@ def _named_artifacts(platform: Platform) -> Iterator[str]:
         for version in platform.registry.versions(story):
             yield version.artifact
             yield from version.documents.values()
+
+
+def _named_documents(platform: Platform) -> Iterator[str]:
+    """Single documents: what a decision about a rollout, or a drift finding, was drawn from."""
+    after = 0
+    while page := platform.ledger.entries(after=after, limit=_PAGE):
+        for entry in page:
+            room = entry.kind.partition(".")[0]
+            if room in _EVIDENCE_OF and (digest := entry.body.get(_EVIDENCE_OF[room])):
+                yield str(digest)
+        after = page[-1].sequence
 
 
 def newest(platform: Platform, n: int) -> list[dict[str, Any]]:
@@ -89,5 +113,5 @@ def summarise(entry: Entry) -> str:
     body = entry.body
     decision = body.get("decision") or body.get("gate")
     said = decision["reason"] if isinstance(decision, dict) else body.get("reason", "")
-    version = f"version {body['version']}" if "version" in body else ""
-    return ": ".join(part for part in (version, str(said)) if part)[:160]
+    version = f"version {body['version']}" if body.get("version") else ""
+    return ": ".join(part for part in (version, str(said)) if part)

@@ -117,7 +117,7 @@ def run_demo(home: Path, *, seed: int, now: datetime, on_event: Notify) -> dict[
         on_event(f"The demo was already played at {platform.home.path}; this is what it showed.")
         return known
     if any(platform.ledger.head(f"{room}/{STORY}") for room in ("labels", "registry", "run")):
-        raise _occupied(platform, f"other work on '{STORY}', or a demo that was interrupted")
+        raise _occupied(platform, f"a demo that was interrupted, or other work on '{STORY}',")
     body = play(platform, seed=seed, until=now, on_event=on_event).as_dict()
     digest = platform.artifacts.put(canonical_json(body), durable=True)
     platform.ledger.append(
@@ -141,7 +141,8 @@ def _occupied(platform: Platform, got: str) -> InputError:
         "home",
         expected="one without a demo or other work on its story",
         got=f"{got} at {platform.home.path}",
-        next_step="Pass --home NEW_FOLDER, or 'mangaassist serve' to look at this one.",
+        next_step="Play it in a new folder (mangaassist --home FOLDER demo, or make demo HOME_DIR=FOLDER), "
+        "or 'mangaassist serve' to look at this one.",
     )
 
 

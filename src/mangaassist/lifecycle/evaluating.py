@@ -10,16 +10,15 @@ import polars as pl
 
 from mangaassist.core.errors import InputError, nearest
 from mangaassist.core.language import detect_language
-from mangaassist.labels import versions as label_versions
 from mangaassist.lifecycle.choosing import choose_version, standing
 from mangaassist.lifecycle.files import read_frame, read_json
+from mangaassist.lifecycle.intake import select_now
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.promotion.versions import Version
 from mangaassist.training.formats import load as load_model
 
 if TYPE_CHECKING:
     from mangaassist.evaluation.report import Ceiling
-    from mangaassist.labels.versions import Selection
 
 SETS = ("golden", "adversarial")
 _BEFORE_ABSTENTION = (
@@ -80,17 +79,10 @@ def _notes(ceiling_method: str) -> list[str]:
     return [f"Ceiling: {ceiling_method}."] if ceiling_method else ["Ceiling: unknown, no vote was repeated."]
 
 
-def select_now(platform: Platform, name: str) -> Selection:
-    """The labelled rows of a story as its tables hold them now, under its policy; nothing is pinned."""
-    story, store = platform.story(name), platform.labels
-    return label_versions.select(
-        store.examples(story), store.labels(story), story.labels, story.window, at=platform.clock.now()
-    )
-
-
 def _rows(platform: Platform, name: str, on: str) -> pl.DataFrame:
     module = platform.module(name)
-    rows = select_now(platform, name).rows.filter(pl.col("role") == on)
+    # The same rows a gate judges by: labels in doubt teach, but they do not judge.
+    rows = select_now(platform, name).rows.filter((pl.col("role") == on) & pl.col("holdout_eligible"))
     if rows.is_empty():
         raise InputError(
             f"{on} set of '{name}'",

@@ -21,6 +21,8 @@ def import_file(
     story = platform.story(name)
     file = read_file(path, columns, now=platform.clock.now())
     batch = platform.labels.import_file(story, file, source=source, role=role)
+    report = file.report.as_dict()
+    report["notes"] = [*report["notes"], *_odd(report, columns), *_left_out(platform, name)]
     return {
         "story": name,
         "file": file.name,
@@ -28,8 +30,42 @@ def import_file(
         "source": source,
         "repeated": batch.repeated,
         "label_versions": dict(batch.label_versions),
-        **file.report.as_dict(),
+        **report,
     }
+
+
+def _odd(report: dict[str, Any], columns: Columns) -> list[str]:
+    """What looks like the wrong column without being an error."""
+    classes, kept = len(report["classes"]), report["kept"]
+    if kept >= 50 and classes > kept // 4:
+        return [f"{classes:,} classes in {kept:,} rows: is '{columns.label}' the label column?"]
+    return []
+
+
+def _left_out(platform: Platform, name: str) -> list[str]:
+    """What the story's rules now leave out of training or judging, so that no row is missed silently."""
+    selection = select_now(platform, name)
+    notes = []
+    if overlap := selection.counts["overlap"]:
+        notes.append(
+            f"{overlap:,} training texts are also golden or adversarial: they judge and do not teach."
+        )
+    doubtful = selection.rows.filter(
+        (selection.rows["role"] != "train") & ~selection.rows["holdout_eligible"]
+    )
+    if doubtful.height:
+        notes.append(
+            f"{doubtful.height:,} texts for judging have labels in doubt and are left out of judging."
+        )
+    return notes
+
+
+def select_now(platform: Platform, name: str) -> label_versions_of.Selection:
+    """The labelled rows of a story as its tables hold them now, under its policy; nothing is pinned."""
+    story, store = platform.story(name), platform.labels
+    return label_versions_of.select(
+        store.examples(story), store.labels(story), story.labels, story.window, at=platform.clock.now()
+    )
 
 
 def label_versions(platform: Platform, name: str) -> list[dict[str, Any]]:

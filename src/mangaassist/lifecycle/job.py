@@ -33,6 +33,7 @@ class Job:
         feature_snapshots: feature view to pinned snapshot; None for a view without rows.
         champion: version the candidate is compared with; None for a first one.
         seed: of everything random.
+        again: somebody asked for steps to be repeated, so a withdrawn model may be registered anew.
     """
 
     platform: Platform
@@ -43,6 +44,7 @@ class Job:
     feature_snapshots: Mapping[str, int | None]
     champion: int | None
     seed: int
+    again: bool = False
 
     @property
     def story(self) -> Story:

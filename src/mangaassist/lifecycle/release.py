@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -27,8 +26,8 @@ from mangaassist.lifecycle.steps import (
     Files,
     judge,
 )
+from mangaassist.promotion.versions import FAILED, Version, VersionStatus
 from mangaassist.promotion.versions import SHADOW as SHADOW_STAGE
-from mangaassist.promotion.versions import Version, VersionStatus
 from mangaassist.training.formats import load as load_model
 from mangaassist.training.pipeline import Step, StepInputs, Waiting
 
@@ -67,8 +66,15 @@ def register(job: Job, inputs: StepInputs) -> Files:
         VerdictsRefused: the gate said no; the version is in the registry as failed_promotion.
     """
     run_id = _run_id(job, inputs)
-    known = [one for one in job.platform.registry.versions(job.story.name) if one.run_id == run_id]
-    version = known[0] if known else _enter(job, inputs, run_id)
+    versions = job.platform.registry.versions(job.story.name)
+    known = [one for one in versions if one.run_id.partition(".")[0] == run_id]
+    if not known:
+        version = _enter(job, inputs, run_id)
+    elif job.again and known[-1].status is VersionStatus.FAILED_PROMOTION:
+        # Asked for by name: the same model may have another try, as a version of its own.
+        version = _enter(job, inputs, f"{run_id}.{len(known) + 1}")
+    else:
+        version = known[-1]
     if version.gate.action is not Action.PROMOTE:
         raise VerdictsRefused(
             f"offline gate of {version.name}",
@@ -235,12 +241,7 @@ def _withdraw_unseen(job: Job, number: int) -> None:
 def _settled(job: Job, number: int, stage: str, running: tuple[VersionStatus, ...]) -> Files | Waiting:
     version = job.platform.registry.get(job.story.name, number)
     if version.status is VersionStatus.FAILED_PROMOTION:
-        raise GateRefused(
-            f"{stage} of {version.name}",
-            expected="evidence that it does no harm",
-            got=_why_failed(job, number),
-            next_step=f"The champion answers as before; see 'mangaassist explain {job.story.name} {number}'.",
-        )
+        raise _failed(job, version, stage)
     if version.status in running:
         capped = f" It is capped at {version.capped} by a waiver." if version.capped else ""
         return Waiting(
@@ -250,9 +251,24 @@ def _settled(job: Job, number: int, stage: str, running: tuple[VersionStatus, ..
     return {"stage.json": canonical_json({"version": number, "status": str(version.status)})}
 
 
-def _why_failed(job: Job, number: int) -> str:
-    entries = job.platform.ledger.entries(subject=f"registry/{job.story.name}", kind="registry.failed")
-    reasons: list[Mapping[str, Any]] = [
-        entry.body["decision"] for entry in entries if entry.body["version"] == number
-    ]
-    return str(reasons[-1]["reason"]) if reasons else "a failed promotion"
+def _failed(job: Job, version: Version, stage: str) -> GateRefused:
+    """Why a version is out: the evidence spoke against it, or a person took it back."""
+    name = job.story.name
+    entries = job.platform.ledger.entries(subject=f"registry/{name}", kind=FAILED)
+    last = [entry for entry in entries if entry.body["version"] == version.number][-1:]
+    reason = last[0].body["decision"]["reason"] if last else "it failed its promotion"
+    if last and not last[0].body["decision"]["verdicts"]:
+        return GateRefused(
+            version.name,
+            expected="a version nobody has withdrawn",
+            got=f"one withdrawn by {last[0].actor}: {reason}",
+            next_step="Nothing has changed since. To put the same model up again: "
+            f"mangaassist retrain {name} --from-step {REGISTRATION}",
+        )
+    answers = "The champion answers as before" if job.champion else "No version answers yet"
+    return GateRefused(
+        f"{stage} of {version.name}",
+        expected="evidence that it does no harm",
+        got=reason,
+        next_step=f"{answers}; see 'mangaassist explain {name} {version.number}'.",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mangaassist.core.errors import GateRefused, InputError, nearest
@@ -119,7 +119,7 @@ def retrain(
     """
     module = platform.module(name)
     with platform.home.lock(f"retrain.{name}"):
-        job = pin(platform, module, seed=seed, waiver=waiver)
+        job = replace(pin(platform, module, seed=seed, waiver=waiver), again=from_step is not None)
         runner = Runner(platform.home, platform.artifacts, platform.clock)
         steps = [*offline_steps(job), *release_steps(job, traffic)]
         run = runner.run(steps, from_step=from_step, on_event=_progress(on_event))
@@ -149,12 +149,9 @@ def _progress(on_event: Notify | None) -> Callable[[StepEvent], None] | None:
         return None
 
     def tell(event: StepEvent) -> None:
-        if event.result is not None:
+        if event.result is not None and event.result.status is not StepStatus.SKIPPED:
             place = f"[{event.index + 1:2d}/{event.total}]"
-            detail = f"  {event.result.detail}" if event.result.detail else ""
-            on_event(
-                f"{place} {event.name:<24} {event.result.status:<8} {event.result.seconds:7.2f} s{detail}"
-            )
+            on_event(f"{place} {event.name:<24} {event.result.status:<8} {event.result.seconds:7.2f} s")
 
     return tell
 

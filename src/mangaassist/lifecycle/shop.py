@@ -92,6 +92,7 @@ class Shop:
     _votes: list[tuple[datetime, int, Label]] = field(default_factory=list)
     _order: Iterator[int] = field(default_factory=count)
     _deliveries: int = 0
+    _told: set[tuple[object, ...]] = field(default_factory=set)
     _disagreements: list[tuple[Visit, str | None, str | None]] = field(default_factory=list)
     _unwritten: list[PredictionRecord] = field(default_factory=list)
     _known: list[Outcome] = field(default_factory=list)
@@ -270,7 +271,10 @@ class Shop:
         proposal = next_step(self.platform, STORY, report)
         if proposal.action is not Proposed.NOTHING:
             self.proposals.append((now, proposal))
-            self.notify(f"{now:%b %d %H:%M}  {proposal.action} proposed: {proposal.reason}")
+            occasion = (report.version, str(proposal.action), *map(str, report.fired))
+            if occasion not in self._told:
+                self._told.add(occasion)
+                self.notify(f"{now:%b %d %H:%M}  {proposal.action} proposed: {proposal.reason}")
 
     def _count_today(self) -> None:
         fresh = _frame(self._today)

@@ -119,7 +119,7 @@ def validate_data(job: Job) -> Files:
         *agreement_verdicts(examples, labels, story.labels),
         *precision_verdicts(examples, labels, story.labels),
     ]
-    refuse_failures(VALIDATION, verdicts, next_step="Correct the labels and retrain.")
+    refuse_failures(VALIDATION, verdicts, next_step="Then retrain.")
     return {
         "examples.arrow": frame_bytes(rows),
         "ceilings.json": canonical_json(

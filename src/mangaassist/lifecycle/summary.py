@@ -26,9 +26,13 @@ def summary_lines(shown: Mapping[str, Any]) -> Iterator[str]:
         numbers = f"{one['n']:>7,}{one['floor']:>8.3f}{ceiling:>9}"
         yield f"  {language:<9}{one['accuracy']:>9.3f}{interval:>18}{numbers}"
     yield ""
-    yield "Drift at its strongest, kind by kind:"
-    for kind, found in shown["drift"]["kinds"].items():
-        state = "nothing decided yet" if found is None else f"{found['state']} ({found['name']})"
+    drift = shown["drift"]
+    yield f"Drift of version {drift['version']} after the season began ({drift['at'][:10]}):"
+    for kind in ("input", "prediction", "label", "concept"):
+        found = shown["drift"]["kinds"][kind]
+        state = (
+            "quiet, too few labels to say more" if found is None else f"{found['state']} ({found['name']})"
+        )
         yield f"  {kind:<11}{state}"
     yield ""
     if shown["rollback"] is not None:

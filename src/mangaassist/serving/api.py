@@ -29,7 +29,7 @@ class PredictBody(BaseModel):
         },
     )
 
-    text: Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)]
+    text: Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS, pattern=r"\S")]
     user_id: Name | None = None
     request_id: Name | None = None
     device: Name | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,7 +47,12 @@ def fit_linear(
     balance = np.sqrt(len(codes) / (len(present) * counts[present]))
     machine = LinearSVC(
         C=_C, class_weight=dict(zip(present.tolist(), balance, strict=True)), random_state=seed, tol=1e-3
-    ).fit(matrix, codes)
+    )
+    with warnings.catch_warnings():
+        # A class count near the row count makes scikit-learn doubt that this is classification; the import
+        # has said so to the person who can tell.
+        warnings.filterwarnings("ignore", message="The number of unique classes", category=UserWarning)
+        machine.fit(matrix, codes)
     coefficients, intercepts = machine.coef_, machine.intercept_
     if len(present) == 2:  # one machine for two classes: the other is its mirror image
         coefficients, intercepts = np.vstack([-coefficients, coefficients]), np.r_[-intercepts, intercepts]
