@@ -6,10 +6,21 @@ import numpy as np
 import pytest
 from tests.experiments.tables import pairs_at
 
+from mangaassist.core.clock import SimulatedClock
 from mangaassist.core.errors import InputError
 from mangaassist.core.verdict import Status
 from mangaassist.experiments import diagnostics
-from mangaassist.experiments.correlation import Pair, Zone, correlate, replayed, zone_of
+from mangaassist.experiments.correlation import (
+    Pair,
+    Zone,
+    cautious_launches,
+    correlate,
+    pairs,
+    record,
+    replayed,
+    zone_of,
+)
+from mangaassist.storage.ledger import Ledger
 
 
 @pytest.mark.parametrize(
@@ -108,3 +119,24 @@ def test_goodhart_watch_sees_offline_wins_that_users_do_not() -> None:
     assert diagnostics.goodhart_watch(widening).status is Status.FAIL
     steady = [Pair(str(i), 0.01 * (i % 4), 0.005 * (i % 4)) for i in range(10)]
     assert diagnostics.goodhart_watch(steady).status is Status.PASS
+
+
+def test_a_yellow_reading_makes_the_next_four_launches_cautious() -> None:
+    """EVA-5: they stay so while the correlation recovers; a reading in the zone starts the count again."""
+    yellow = pairs_at(0.55)
+    assert cautious_launches(yellow[:5]) == 0
+    assert cautious_launches(yellow) == 4
+    assert cautious_launches(pairs_at(0.71)) == 0
+    agreeing = [Pair(f"good{i}", 0.3 * (i + 1), 0.2 * (i + 1)) for i in range(4)]
+    zones = [correlate("s", [*yellow, *agreeing[: n + 1]]).zone for n in range(4)]
+    assert zones == [Zone.TRUST] * 4
+    assert [cautious_launches([*yellow, *agreeing[: n + 1]]) for n in range(4)] == [3, 2, 1, 0]
+
+
+def test_an_experiment_counts_once(ledger: Ledger, clock: SimulatedClock) -> None:
+    pair = Pair("reranker-l12", 0.06, 0.03)
+    record(ledger, "reranker", pair, actor="a", at=clock.now())
+    with pytest.raises(InputError, match="counts once"):
+        record(ledger, "reranker", pair, actor="b", at=clock.now())
+    record(ledger, "prompt", pair, actor="b", at=clock.now())
+    assert pairs(ledger, "reranker") == [pair]

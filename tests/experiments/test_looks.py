@@ -152,6 +152,41 @@ def test_a_collapsed_correlation_freezes_launches_on_its_surface(
     assert "frozen" in decision.reason
 
 
+@pytest.mark.parametrize(
+    ("offline", "lift", "says"),
+    [
+        ("", 0.06, "no offline change was registered"),
+        ("offline: {metric: ndcg@3, change: 1%, mde: 2%}\n", 0.06, "its offline change stays below it"),
+        ("offline: {metric: ndcg@3, change: 4%, mde: 2%}\n", 0.02, "its online change stays below it"),
+        ("offline: {metric: ndcg@3, change: 4%, mde: 2%}\n", 0.06, ""),
+    ],
+)
+def test_in_the_yellow_zone_both_changes_must_clear_the_mde(
+    offline: str, lift: float, says: str, ledger: Ledger, clock: SimulatedClock
+) -> None:
+    """EVA-5, AML-04: at .55 significance is not enough, and the harness has to have promised it."""
+    frozen(ledger, RERANKER + offline, at=clock.now())
+    for pair in pairs_at(0.55):
+        correlation.record(ledger, "reranker", pair, actor="policy", at=clock.now())
+    assert look(ledger, clock, table(60_000, lift=lift), day=14).action is Action.PROMOTE
+    decision = settle(ledger, NAME, actor="pm", at=clock.now())
+    assert decision.action is (Action.HOLD if says else Action.PROMOTE)
+    assert says in decision.reason
+    assert len(correlation.pairs(ledger, "reranker")) == (6 if says else 7)
+
+
+def test_a_decided_experiment_leaves_its_pair(ledger: Ledger, clock: SimulatedClock) -> None:
+    """EVA-5: what the harness promised beside what users did, without anybody typing it in."""
+    frozen(ledger, RERANKER + "offline: {metric: ndcg@3, change: 4%, error: 1%, mde: 2%}\n", at=clock.now())
+    look(ledger, clock, table(40_000, lift=0.06), day=14)
+    settle(ledger, NAME, actor="pm", at=clock.now())
+    (pair,) = correlation.pairs(ledger, "reranker")
+    relative = registry.get(ledger, NAME).looks[-1]["readings"][0]["relative"]
+    assert (pair.experiment, pair.offline, pair.offline_error) == (NAME, 0.04, 0.01)
+    assert pair.online == relative["value"]
+    assert 0 < pair.online_error < relative["high"] - relative["low"]
+
+
 def test_an_always_valid_plan_may_be_looked_at_any_time(ledger: Ledger, clock: SimulatedClock) -> None:
     """EXP-5: always-valid looks are unlimited; a strong effect stops it at one of them."""
     text = replaced(

@@ -107,7 +107,18 @@ class Correlation:
 
 
 def record(ledger: Ledger, surface: str, pair: Pair, *, actor: str, at: datetime) -> None:
-    """Add one finished experiment to a surface's record."""
+    """Add one finished experiment to a surface's record.
+
+    Raises:
+        InputError: when it is there already; counted twice it would vouch for itself.
+    """
+    if any(one.experiment == pair.experiment for one in pairs(ledger, surface)):
+        raise InputError(
+            f"experiment '{pair.experiment}'",
+            expected=f"one that is not on the record of {surface} yet",
+            got="one that is",
+            next_step="Nothing to do: every experiment counts once.",
+        )
     body = {
         "experiment": pair.experiment,
         "offline": pair.offline,
@@ -173,11 +184,34 @@ def _corrected(last: Sequence[Pair], offline: FloatArray, online: FloatArray) ->
     return true_correlation(offline, online, errors[:, 0] ** 2, errors[:, 1] ** 2)
 
 
-def launch_verdict(ledger: Ledger, surface: str, *, clears_mde: bool) -> Verdict:
+def cautious_launches(past: Sequence[Pair], *, window: int = WINDOW) -> int:
+    """How many of the next launches must clear their MDE offline and online; 0 in a trusted zone.
+
+    A reading in the yellow zone makes the next four launches cautious. They stay so when the correlation
+    recovers in between, because one good experiment is not yet a harness that works.
+    """
+    left = 0
+    for n in range(window, len(past) + 1):
+        last = past[n - window : n]
+        x, y = np.array([one.offline for one in last]), np.array([one.online for one in last])
+        constant = np.ptp(x) == 0 or np.ptp(y) == 0
+        zone = Zone.FREEZE if constant else zone_of(float(np.corrcoef(x, y)[0, 1]))
+        left = CAUTIOUS_LAUNCHES if zone is Zone.YELLOW else left - (zone is Zone.TRUST and left > 0)
+    return left
+
+
+def launch_verdict(
+    ledger: Ledger, surface: str, *, clears_mde: bool, clears_offline: bool | None = None
+) -> Verdict:
     """Whether a launch on ``surface`` may go ahead today.
 
-    In the yellow zone the online change must reach the MDE, not only significance; the offline side is
-    recorded with the pair. A surface without a record is not held up.
+    In the yellow zone, and for the rest of the four launches after it, both changes must reach the MDE, not
+    only significance. A surface without a record is not held up.
+
+    Args:
+        clears_mde: whether the online change does.
+        clears_offline: whether the registered offline change does; None when none was registered, which
+            clears nothing.
     """
     found = pairs(ledger, surface)
     known = correlate(surface, found) if len(found) >= LEAST else None
@@ -185,15 +219,27 @@ def launch_verdict(ledger: Ledger, surface: str, *, clears_mde: bool) -> Verdict
     if known is None or known.zone is Zone.UNKNOWN:
         sentence = f"{len(found)} of {WINDOW} experiments are on record for {surface}: nothing is held up."
         return Verdict(name, Status.INSUFFICIENT, sentence, n=len(found), blocking=False)
-    if known.zone is Zone.YELLOW and clears_mde:
-        sentence = f"{surface} is in the yellow zone ({known.pearson:.2f}) and this launch clears its MDE."
-        return Verdict(name, Status.PASS, sentence, known.pearson, known.low, known.high, TRUST, known.n)
-    if known.zone is Zone.YELLOW:
-        sentence = (
-            f"{surface} is in the yellow zone ({known.pearson:.2f}) and this launch stays below its MDE."
-        )
-        return Verdict(name, Status.FAIL, sentence, known.pearson, known.low, known.high, TRUST, known.n)
-    return known.verdict()
+    left = cautious_launches(found)
+    if known.zone is Zone.FREEZE or not left:
+        return known.verdict()
+    where = "is in the yellow zone" if known.zone is Zone.YELLOW else "has just left the yellow zone"
+    short = _short(clears_mde, clears_offline)
+    sentence = (
+        f"{surface} {where} ({known.pearson:.2f}), so this launch and {left - 1} more must clear the MDE "
+        f"offline and online: {short or 'it does'}."
+    )
+    status = Status.FAIL if short else Status.PASS
+    return Verdict(name, status, sentence, known.pearson, known.low, known.high, TRUST, known.n)
+
+
+def _short(online: bool, offline: bool | None) -> str:
+    """What a cautious launch lacks; empty when nothing."""
+    lacks = [] if online else ["its online change stays below it"]
+    if offline is None:
+        lacks.append("no offline change was registered")
+    elif not offline:
+        lacks.append("its offline change stays below it")
+    return " and ".join(lacks)
 
 
 def replayed(surface: str, past: Sequence[Pair], offline: Sequence[float]) -> dict[str, Any]:

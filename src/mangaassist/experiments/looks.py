@@ -13,12 +13,14 @@ from mangaassist.core.errors import GateRefused, InputError
 from mangaassist.core.verdict import Action, Decision, Status, Verdict
 from mangaassist.experiments import registry
 from mangaassist.experiments.analysis import POLICY, Analysis, Look, analyse
-from mangaassist.experiments.correlation import launch_verdict
+from mangaassist.experiments.correlation import Pair, launch_verdict, pairs, record
 from mangaassist.experiments.information import users_at
 from mangaassist.experiments.plan import Plan
+from mangaassist.experiments.readings import ALL
 from mangaassist.experiments.registry import Experiment
 from mangaassist.experiments.sizing import size_plan
 from mangaassist.experiments.territory import release
+from mangaassist.stats.intervals import two_sided_z
 from mangaassist.storage.ledger import Ledger
 
 REFUSED = "experiment.look_refused"
@@ -170,8 +172,29 @@ def settle(ledger: Ledger, name: str, *, actor: str, at: datetime) -> Decision:
             at=at,
             expected=known.head,
         )
+        _record_pair(ledger, known, at)
         release(ledger, known.plan, actor=POLICY, at=at)
     return decision
+
+
+def _record_pair(ledger: Ledger, known: Experiment, at: datetime) -> None:
+    """Leave what the harness promised beside what users did; the arm that did best stands for the change."""
+    plan, last = known.plan, known.looks[-1]
+    sign = 1.0 if plan.primary.metric.better == "higher" else -1.0
+    shown = [
+        one["relative"]
+        for one in last["readings"]
+        if one["metric"] == plan.primary.metric.name and one["cohort"] == ALL and one["relative"]
+    ]
+    recorded = {one.experiment for one in pairs(ledger, plan.surface)}
+    if plan.offline is None or not shown or known.name in recorded:
+        return
+    best = max(shown, key=lambda one: sign * one["value"])
+    bounded = best["low"] is not None and best["high"] is not None
+    # The interval is at least as wide as a fixed one at its level, so the error is rather too large.
+    error = (best["high"] - best["low"]) / (2 * two_sided_z(1 - plan.alpha)) if bounded else 0.0
+    pair = Pair(known.name, plan.offline.change, sign * best["value"], plan.offline.error, error)
+    record(ledger, plan.surface, pair, actor=POLICY, at=at)
 
 
 def _decided(ledger: Ledger, known: Experiment, at: datetime) -> Decision:
@@ -185,7 +208,13 @@ def _decided(ledger: Ledger, known: Experiment, at: datetime) -> Decision:
         return replace(found, action=Action.ROLL_BACK, reason=reason)
     if found.action is not Action.PROMOTE:
         return found
-    gate = launch_verdict(ledger, known.plan.surface, clears_mde=clears_mde(known.plan, last))
+    promised = known.plan.offline
+    gate = launch_verdict(
+        ledger,
+        known.plan.surface,
+        clears_mde=clears_mde(known.plan, last),
+        clears_offline=promised.change >= promised.mde if promised is not None else None,
+    )
     verdicts = (*found.verdicts, gate)
     if gate.status is Status.FAIL and gate.blocking:
         return replace(found, action=Action.HOLD, reason=gate.sentence, verdicts=verdicts)
@@ -198,7 +227,7 @@ def clears_mde(plan: Plan, look: Mapping[str, Any]) -> bool:
     return any(
         sign * one["absolute"]["value"] >= plan.primary.mde
         for one in look["readings"]
-        if one["metric"] == plan.primary.metric.name and one["cohort"] == "all"
+        if one["metric"] == plan.primary.metric.name and one["cohort"] == ALL
     )
 
 

@@ -268,6 +268,23 @@ class Hypothesis:
 
 
 @dataclass(frozen=True, slots=True)
+class Offline:
+    """What the offline harness promised before anybody was randomised.
+
+    Attributes:
+        metric: of the harness ("ndcg@3").
+        change: relative change of the candidate, above 0 where it is better.
+        error: standard error of ``change``, 0 where unknown.
+        mde: smallest relative change worth finding offline.
+    """
+
+    metric: str
+    change: float
+    error: float
+    mde: float
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A whole experiment as registered.
 
@@ -290,6 +307,7 @@ class Plan:
         budgets: hedging, latency and other limits the launch is held to, for the launch review.
         sign_off: roles that must sign before anybody is randomised.
         floor: lowest cohort level over the aggregate level, from the cohort catalog.
+        offline: what the harness promised; None where the change was not evaluated offline.
     """
 
     name: str
@@ -314,6 +332,7 @@ class Plan:
     surface: str = ""
     sign_off: tuple[str, ...] = ()
     floor: float = 0.95
+    offline: Offline | None = None
 
     @property
     def control(self) -> str:

@@ -25,7 +25,7 @@ from mangaassist.experiments.plan import (
 SECTIONS = (
     "experiment", "owner", "surface", "hypothesis", "population", "unit", "columns", "arms", "ramp",
     "primary", "power", "alpha", "alternative", "sequential", "covariates", "secondary", "guardrails",
-    "correction", "cohorts", "stop", "budgets", "sign_off",
+    "correction", "cohorts", "stop", "budgets", "sign_off", "offline",
 )  # fmt: skip
 BINDING = (
     "experiment", "owner", "surface", "hypothesis", "population", "unit", "arms", "primary", "power", "alpha",
@@ -94,6 +94,7 @@ def read_plan(
         surface=_or(top, "surface", Value.text, ""),
         sign_off=_or(top, "sign_off", Value.texts, ()),
         floor=catalog.floor,
+        offline=_or(top, "offline", metrics.offline, None),
     )
     if plan.looks.method == "group-sequential" and plan.alternative != "two-sided":
         raise top["alternative"].refuse(

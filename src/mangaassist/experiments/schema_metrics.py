@@ -8,7 +8,17 @@ from typing import cast
 from mangaassist.core.errors import nearest
 from mangaassist.experiments.catalog import Catalog
 from mangaassist.experiments.document import Value
-from mangaassist.experiments.plan import Better, Covariate, Guardrail, Kind, Metric, Rule, Target, Transform
+from mangaassist.experiments.plan import (
+    Better,
+    Covariate,
+    Guardrail,
+    Kind,
+    Metric,
+    Offline,
+    Rule,
+    Target,
+    Transform,
+)
 
 _METRIC = (
     "name", "kind", "column", "denominator", "quantile", "better", "transform", "cap", "cap_quantile",
@@ -157,6 +167,18 @@ def covariate(value: Value) -> Covariate:
         )
     reduction = body.get("variance_reduction")
     return Covariate(body["column"].text(), reduction.number(above=-1e-12, below=1) if reduction else 0.0)
+
+
+def offline(value: Value) -> Offline:
+    """The offline evidence, for the surface's offline-online record."""
+    names = ("metric", "change", "error", "mde")
+    body = value.mapping(known=names, needs=("metric", "change", "mde"))
+    return Offline(
+        body["metric"].text(),
+        body["change"].number(),
+        body["error"].number(above=0) if "error" in body else 0.0,
+        body["mde"].number(above=0),
+    )
 
 
 def guardrail(value: Value, *, catalog: Catalog) -> Guardrail:
