@@ -18,7 +18,7 @@ from mangaassist.lifecycle.monitoring import PROPOSED, stored_reference
 from mangaassist.lifecycle.monitoring import subject as monitoring_subject
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.promotion.controller import HELD
-from mangaassist.promotion.versions import SHADOW, Deployment, Version
+from mangaassist.promotion.versions import FAILED, SHADOW, Deployment, Version, VersionStatus
 from mangaassist.stories.discovery import story_names
 from mangaassist.web.view import (
     SERVICE,
@@ -75,6 +75,7 @@ def _story(platform: Platform, story: Story, now: datetime) -> StoryView:
     name, registry = story.name, platform.registry
     deployment = registry.deployment(name)
     versions = registry.versions(name)
+    reasons = _ends(platform, name)
     shown = registry.get(name, deployment.champion) if deployment.champion else versions[-1]
     return StoryView(
         name=name,
@@ -84,9 +85,10 @@ def _story(platform: Platform, story: Story, now: datetime) -> StoryView:
         verdicts=tuple(_verdicts(platform, name, versions)),
         drift=tuple(_drift(platform, name, deployment, now)),
         languages=tuple(_languages(shown.metrics)),
-        versions=tuple(_version(one) for one in reversed(versions)),
+        versions=tuple(_version(one, reasons.get(one.number, "")) for one in reversed(versions)),
         next_retrain=versions[-1].registered_at + story.cadence,
         proposal=_proposal(platform, name, versions[-1].registered_at),
+        last_trial=reasons.get(max(reasons, default=0), ""),
     )
 
 
@@ -156,10 +158,17 @@ def _verdicts(platform: Platform, name: str, versions: list[Version]) -> Iterabl
     for verdict in newest.gate.verdicts:
         groups.setdefault(_PRIMITIVES.get(verdict.name.split(".")[0], "evaluation"), []).append(verdict)
     for primitive, found in groups.items():
-        yield VerdictGroup(primitive, newest.name, newest.registered_at, tuple(found))
+        yield VerdictGroup(primitive, newest.name, newest.registered_at, _pressing_first(found))
     decision = _rollout_decision(platform, name)
     if decision is not None and decision.verdicts:
-        yield VerdictGroup("promotion", decision.subject, decision.at, decision.verdicts)
+        yield VerdictGroup(
+            "promotion", decision.subject, decision.at, _pressing_first(list(decision.verdicts))
+        )
+
+
+def _pressing_first(found: list[Verdict]) -> tuple[Verdict, ...]:
+    """What decides before what informs, what fails before what passes; otherwise in order."""
+    return tuple(sorted(found, key=lambda one: (one.passed, not one.blocking)))
 
 
 def _rollout_decision(platform: Platform, name: str) -> Decision | None:
@@ -204,7 +213,18 @@ def _languages(metrics: Mapping[str, Any]) -> Iterable[LanguageView]:
         yield LanguageView(language, _measure(metric), metric["floor"], metric["ceiling"])
 
 
-def _version(version: Version) -> VersionView:
+def _ends(platform: Platform, name: str) -> dict[int, str]:
+    """How the trial of each version that did not make it ended: version to sentence."""
+    found = {}
+    for entry in platform.ledger.entries(subject=f"registry/{name}", kind=FAILED):
+        body = entry.body
+        stage = f" in {body['stage']}" if body["stage"] else ""
+        reason = str(body["decision"]["reason"])
+        found[int(body["version"])] = f"Version {body['version']} ended{stage} on {entry.at:%d %b}: {reason}"
+    return found
+
+
+def _version(version: Version, ended: str) -> VersionView:
     note = "" if version.capped is None else f"Capped at {version.capped} by a waiver."
     return VersionView(
         version.number,
@@ -213,7 +233,7 @@ def _version(version: Version) -> VersionView:
         _measure(version.metrics["accuracy"]),
         str(version.label_version),
         version.artifact,
-        note or (version.gate.reason if str(version.status) == "failed_promotion" else ""),
+        ended or note or (version.gate.reason if version.status is VersionStatus.FAILED_PROMOTION else ""),
     )
 
 

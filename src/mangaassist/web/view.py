@@ -109,8 +109,9 @@ class VerdictGroup:
 
     @property
     def worst(self) -> Status:
-        """The status a reader should see first."""
-        found = {verdict.status for verdict in self.verdicts}
+        """The status a reader should see first; a verdict that only informs never fails a group."""
+        deciding = {verdict.status for verdict in self.verdicts if verdict.blocking}
+        found = deciding or ({Status.PASS} if self.verdicts else set())
         for status in (Status.FAIL, Status.STALE, Status.INSUFFICIENT):
             if status in found:
                 return status
@@ -162,6 +163,7 @@ class StoryView:
         versions: newest first.
         next_retrain: when the cadence is due; None when unknown.
         proposal: an open retraining proposal in one sentence; may be empty.
+        last_trial: how the newest trial that is over ended, in one sentence; may be empty.
     """
 
     name: str
@@ -174,6 +176,7 @@ class StoryView:
     versions: tuple[VersionView, ...] = ()
     next_retrain: datetime | None = None
     proposal: str = ""
+    last_trial: str = ""
 
 
 @dataclass(frozen=True, slots=True)
