@@ -8,7 +8,7 @@ from typing import Any
 
 from mangaassist.core.errors import MangaAssistError
 from mangaassist.core.story import RolloutPolicy, Story
-from mangaassist.core.verdict import Decision, Verdict
+from mangaassist.core.verdict import Decision, Status, Verdict
 from mangaassist.drift import history as past
 from mangaassist.drift import hub
 from mangaassist.drift.history import Kind
@@ -167,8 +167,9 @@ def _verdicts(platform: Platform, name: str, versions: list[Version]) -> Iterabl
 
 
 def _pressing_first(found: list[Verdict]) -> tuple[Verdict, ...]:
-    """What decides before what informs, what fails before what passes; otherwise in order."""
-    return tuple(sorted(found, key=lambda one: (one.passed, not one.blocking)))
+    """What fails first, what decides before what informs; otherwise in order."""
+    order = (Status.FAIL, Status.STALE, Status.INSUFFICIENT, Status.PASS)
+    return tuple(sorted(found, key=lambda one: (order.index(one.status), not one.blocking)))
 
 
 def _rollout_decision(platform: Platform, name: str) -> Decision | None:
