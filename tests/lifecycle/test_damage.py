@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.cli.journeys import STORY, Shell, trained_home
+from tests.cli.journeys import STORY, Shell, to_champion, traffic, trained_home
 
 BROKEN = 3
 
@@ -79,6 +79,26 @@ def test_audit_verify_names_a_damaged_document(shared: Shell, document: str) -> 
     path = blob(shared, version.documents[document])
     with flipped(path, 20):
         assert path.name in " ".join(shared.json("audit", "verify", code=BROKEN)["problems"])
+
+
+def test_audit_verify_names_damaged_evidence(tmp_path: Path) -> None:
+    """PRO-1: what a promotion, a hold and a drift finding were drawn from is audited, too."""
+    own = trained_home(tmp_path, quick=True)
+    own("promote", STORY)  # holds: nobody has asked yet
+    to_champion(own)
+    traffic(own)
+    own("drift", "check", STORY)
+    sound = own.json("audit", "verify")
+    entries = own.platform().ledger.entries()
+    named = [
+        *(one.body["evidence"] for one in entries if one.body.get("evidence")),
+        *(one.body["digest"] for one in entries if one.kind == "drift.reference"),
+    ]
+    assert len(named) == 4, "a hold, a canary, a promotion and a drift reference"
+    for digest in named:
+        with flipped(blob(own, digest), 9):
+            assert digest in " ".join(own.json("audit", "verify", code=BROKEN)["problems"])
+    assert own.json("audit", "verify") == sound
 
 
 def test_a_lost_artifact(own: Shell) -> None:

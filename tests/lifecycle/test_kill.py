@@ -95,19 +95,19 @@ def kill_and_finish(shell: Shell, unbroken: Unbroken, task: Any, kills: int, see
 
 
 def test_a_retrain_killed_anywhere(tmp_path: Path) -> None:
-    """Issue, faults: twenty seeded points between the first and the last byte a retrain writes."""
-    unbroken = Unbroken(tmp_path / "unbroken", retrain, seeds=4)
+    """Issue, faults: twelve seeded points between the first and the last byte a retrain writes."""
+    unbroken = Unbroken(tmp_path / "unbroken", retrain, seeds=3)
     broken = small_home(tmp_path / "broken")
-    assert kill_and_finish(broken, unbroken, retrain, kills=20, seed=21) >= 10
+    assert kill_and_finish(broken, unbroken, retrain, kills=12, seed=21) >= 6
     unbroken.check(broken)
 
 
 def test_a_rollout_killed_anywhere(tmp_path: Path) -> None:
-    """Issue, faults: twelve seeded points from retrain through promote to the champion of each week."""
+    """Issue, faults: eight seeded points from retrain through promote to the champion of each week."""
     unbroken = Unbroken(tmp_path / "unbroken", one_rollout, seeds=2)
     assert unbroken.shell.platform().registry.deployment(STORY).champion == 2
     broken = small_home(tmp_path / "broken")
-    assert kill_and_finish(broken, unbroken, one_rollout, kills=12, seed=22) >= 6
+    assert kill_and_finish(broken, unbroken, one_rollout, kills=8, seed=22) >= 4
     unbroken.check(broken)
 
 
@@ -126,7 +126,7 @@ def test_a_retrain_killed_by_somebody_else_at_any_time(tmp_path: Path) -> None:
     """The same from outside: SIGKILL after a seeded time, wherever the process happens to be."""
     unbroken = Unbroken(tmp_path / "unbroken", retrain, seeds=1)
     broken = small_home(tmp_path / "broken")
-    for delay in np.random.default_rng(23).uniform(0.01, 0.6, 4):
+    for delay in np.random.default_rng(23).uniform(0.01, 0.6, 3):
         victim = processes.Process(target=silent_retrain, args=(str(broken.home), 0))
         victim.start()
         victim.join(float(delay))
@@ -162,7 +162,7 @@ def test_an_import_killed_anywhere(tmp_path: Path) -> None:
     new_story(counted)
     code, changes = attempt(command, counted.home, *line)
     assert code == 0
-    for number, fatal in enumerate(np.random.default_rng(24).integers(1, changes + 1, 6)):
+    for number, fatal in enumerate(np.random.default_rng(24).integers(1, changes + 1, 4)):
         shell = Shell(tmp_path / f"home{number}")
         new_story(shell)
         assert attempt(command, shell.home, *line, fatal=int(fatal))[0] == KILLED
@@ -178,7 +178,7 @@ def test_a_waiting_shadow_outlives_every_kill(tmp_path: Path) -> None:
     """A version that passed its gate is either not deployed or in shadow, never lost in between."""
     shell = small_home(tmp_path)
     _, changes = attempt(retrain, small_home(tmp_path / "other").home, 0)
-    for fatal in range(changes, changes - 6, -1):
+    for fatal in range(changes, changes - 4, -1):
         attempt(retrain, shell.home, 0, fatal=fatal)
         for version in shell.platform().registry.versions(STORY):
             deployed = shell.platform().registry.deployment(STORY)

@@ -56,12 +56,12 @@ def test_replay_from_a_step_gives_the_same_model(own: Shell) -> None:
     assert artifacts(own) == known
 
 
-@pytest.mark.parametrize("step", OFFLINE)
-def test_replay_from_any_step_changes_nothing(own: Shell, step: str) -> None:
+def test_replay_from_any_step_changes_nothing(own: Shell) -> None:
     known, before = artifacts(own), registrations(own)
-    found = statuses(own.json("retrain", STORY, "--from-step", step))
-    assert found[step] == "done"
-    assert all(found[name] == "cached" for name in OFFLINE[: OFFLINE.index(step)])
+    for step in OFFLINE:
+        found = statuses(own.json("retrain", STORY, "--from-step", step))
+        assert found[step] == "done"
+        assert all(found[name] == "cached" for name in OFFLINE[: OFFLINE.index(step)])
     assert (artifacts(own), registrations(own)) == (known, before)
 
 
