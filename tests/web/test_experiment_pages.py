@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.experiments.examples import frozen
 from tests.experiments.tables import table
 from tests.web import test_page as every
-from tests.web.experiment_samples import EVIL, REVIEW, filled, look, plan
+from tests.web.experiment_samples import EVIL, REVIEW, SEQUENTIAL, filled, look, plan
 from tests.web.markup import Node, parse
 from typer.testing import CliRunner
 
@@ -22,6 +23,7 @@ from mangaassist.core.errors import InputError
 from mangaassist.core.home import Home
 from mangaassist.core.verdict import Status
 from mangaassist.experiments import registry
+from mangaassist.experiments.information import boundary_at, users_at
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.portfolio.audit import audit
 from mangaassist.stats.intervals import wilson
@@ -461,3 +463,24 @@ def test_a_page_follows_the_ledger(home: Home, clock: SimulatedClock) -> None:
     after = http.get("/experiments/running")
     assert after.headers["etag"] != before
     assert experiment_view(platform, "running").row.looks == 2
+
+
+def test_boundaries_by_users_are_the_ones_the_look_was_read_by(home: Home, clock: SimulatedClock) -> None:
+    """EXP-5: where a plan goes by the users that came, the page draws those boundaries, not the planned."""
+    platform = Platform.open(home, clock)
+    arrived = SEQUENTIAL.replace("14]}", "14], information: arrived}")
+    frozen(platform.ledger, plan("paced", (SEQUENTIAL, arrived)), at=clock.now())
+    for n in (1_500, 6_000):
+        look(platform, "paced", table(n, lift=0.01, seed=21))
+    known = registry.get(platform.ledger, "paced")
+    expected = boundary_at(known.plan, users_at(known.looks), alpha=0.05)
+    assert expected is not None
+    looks = experiment_view(platform, "paced").looks
+    assert [row.boundary for row in looks.rows] == [one.z for one in expected.bounds]
+    assert looks.rows[1].boundary != pytest.approx(2.965, abs=1e-3)
+    for row, body in zip(looks.rows, known.looks, strict=False):
+        crossed = abs(row.readings[0].reached or 0) >= 1
+        assert crossed == body["readings"][0]["significant"]
+    assert "by the users that came" in looks.plan
+    assert looks.arrived is not None
+    assert looks.arrived.sentence in text_of(TestClient(server.create(platform)), "/experiments/paced")

@@ -9,6 +9,7 @@ from typing import Any
 from mangaassist.core.clock import parse_instant
 from mangaassist.core.verdict import Decision, Verdict
 from mangaassist.experiments.analysis import Look, method_for
+from mangaassist.experiments.information import users_at
 from mangaassist.experiments.plan import Guardrail, Plan, Rule
 from mangaassist.experiments.readings import ALL, Method
 from mangaassist.experiments.registry import Experiment
@@ -131,10 +132,11 @@ def _limit(rail: Guardrail) -> float:
     return rail.ceiling if rail.rule is Rule.CEILING and rail.ceiling is not None else rail.threshold
 
 
-def looks(known: Experiment, refused: Sequence[RefusedLook]) -> LooksView:
+def looks(known: Experiment, refused: Sequence[RefusedLook], verdicts: Sequence[Verdict]) -> LooksView:
     """The registered looks with what became of each, and the boundary they are held to."""
     plan = known.plan
-    method = method_for(plan, Look(0, False), alpha=plan.alpha / len(plan.treatments))
+    so_far = Look(0, False, users=users_at(known.looks))
+    method = method_for(plan, so_far, alpha=plan.alpha / len(plan.treatments))
     if plan.looks.method == "always-valid":
         untaken = [LookView(title_of(plan, number), "taken") for number in range(len(known.looks))]
         rows = [_taken(one, plan, method, body) for one, body in zip(untaken, known.looks, strict=True)]
@@ -143,16 +145,18 @@ def looks(known: Experiment, refused: Sequence[RefusedLook]) -> LooksView:
     else:
         rows = [_planned(known, method, number) for number in range(len(plan.looks.fractions))]
     boundaries = tuple(_boundary(known, method, arm) for arm in plan.treatments)
-    return LooksView(_described(plan), tuple(rows), boundaries, tuple(refused))
+    arrived = next((one for one in verdicts if one.name == "experiment.information"), None)
+    return LooksView(_described(plan), tuple(rows), boundaries, tuple(refused), arrived)
 
 
 def _described(plan: Plan) -> str:
     named = {"obf": "O'Brien-Fleming", "pocock": "Pocock"}
     spending = named.get(plan.looks.spending, plan.looks.spending)
     count = len(plan.looks.fractions)
+    pace = ", by the users that came" if plan.looks.information == "arrived" else ""
     return {
         "fixed": "One look, at the end.",
-        "group-sequential": f"{count} registered looks that spend the error by {spending}.",
+        "group-sequential": f"{count} registered looks that spend the error by {spending}{pace}.",
         "always-valid": "Any number of looks, at any time; the boundary pays for all of them in advance.",
     }[plan.looks.method]
 

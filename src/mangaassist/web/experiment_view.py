@@ -327,12 +327,21 @@ class Boundary:
 
 @dataclass(frozen=True, slots=True)
 class LooksView:
-    """The plan of looks: its words, its rows, its picture, and the looks that were refused."""
+    """The plan of looks.
+
+    Attributes:
+        plan: in words.
+        rows: one per look, taken or to come.
+        boundaries: one picture per treated arm.
+        refused: looks whose data was no experiment.
+        arrived: how the users that came compare with those planned for; None before the first look.
+    """
 
     plan: str
     rows: tuple[LookView, ...]
     boundaries: tuple[Boundary, ...]
     refused: tuple[RefusedLook, ...] = ()
+    arrived: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def experiment_view(platform: Platform, name: str) -> ExperimentView:
         against=known.plan.hypothesis.disconfirming if known.plan.hypothesis else (),
         registration=_registration(known, entries),
         assignment=_assignment(known, entries, verdicts),
-        looks=evidence.looks(known, evidence.refused_looks(refused)),
+        looks=evidence.looks(known, evidence.refused_looks(refused), verdicts),
         effects=evidence.effects(known.plan, last, verdicts) if last else None,
         others=tuple(evidence.others(known.plan, last)) if last else (),
         guards=tuple(evidence.guards(known.plan, verdicts)),
