@@ -75,3 +75,8 @@ def parse(html: str) -> Node:
     if reader.here is not reader.root:
         raise ValueError(f"<{reader.here.tag}> is never closed")
     return reader.root
+
+
+def main_text(html: str) -> str:
+    """What the main part of a page says."""
+    return parse(html).find("main")[0].text

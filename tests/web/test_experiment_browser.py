@@ -5,24 +5,20 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
 from tests.experiments.tables import table
-from tests.web.experiment_samples import filled, look
+from tests.web.experiment_samples import look
 from tests.web.test_browser import FLAGS
 
-from mangaassist.core.clock import SimulatedClock
-from mangaassist.core.home import Home
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.web import server
 from mangaassist.web.pages import REFRESH_SECONDS
 
 pytestmark = pytest.mark.browser
 
-START = datetime(2026, 10, 5, 9, 0, tzinfo=UTC)
 ADDRESSES = (
     "/experiments",
     "/experiments/running",
@@ -34,11 +30,6 @@ ADDRESSES = (
     "/guardrails",
     "/calibration",
 )
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
-    return filled(Home.open(tmp_path_factory.mktemp("pages") / "home"), SimulatedClock(START))
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 from mangaassist.core.verdict import Status, Verdict
 from mangaassist.web import experiment_charts as charts
 from mangaassist.web.calibration_view import BinView, MeasureRow, Target, Unit
-from mangaassist.web.experiment_view import (
-    Boundary,
-    EffectGroup,
-    EffectRow,
-    EffectsView,
-    GuardRow,
-    Observation,
-    Span,
-)
+from mangaassist.web.experiment_view import EffectGroup, EffectRow, EffectsView, GuardRow
+from mangaassist.web.look_view import Boundary, Observation, Span
 from mangaassist.web.wording import change, p_value, points, signed
 
 LIFT = st.floats(-0.9, 5.0)

@@ -11,7 +11,7 @@ from mangaassist.lifecycle.platform import Platform
 from mangaassist.portfolio.audit import Audit, audit
 from mangaassist.portfolio.calibration import Calibration, Factor
 from mangaassist.web.calibration_view import BinView, CalibrationView, FactorView, MeasureRow, Target, Unit
-from mangaassist.web.experiment_view import Span
+from mangaassist.web.look_view import Span
 from mangaassist.web.view import SERVICE
 
 _QUARTER = re.compile(r"(2\d{3})-Q([1-4])")

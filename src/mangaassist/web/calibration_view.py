@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from mangaassist.core.verdict import Status, Verdict
-from mangaassist.web.experiment_view import Span
+from mangaassist.web.look_view import Span
 from mangaassist.web.view import Link
 
 Unit = Literal["share", "points", "times", "minutes", "count"]

@@ -12,7 +12,8 @@ from math import ceil, floor, log10
 
 from mangaassist.web.calibration_view import BinView, MeasureRow
 from mangaassist.web.charts import BAR_WIDTH
-from mangaassist.web.experiment_view import Boundary, EffectRow, EffectsView, GuardRow
+from mangaassist.web.experiment_view import EffectRow, EffectsView, GuardRow
+from mangaassist.web.look_view import Boundary
 
 EFFECT_WIDTH = 300.0
 GUARD_WIDTH = 180.0

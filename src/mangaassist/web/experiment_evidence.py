@@ -16,17 +16,13 @@ from mangaassist.experiments.registry import Experiment
 from mangaassist.stats.intervals import two_sided_z
 from mangaassist.stats.sequential import critical_z
 from mangaassist.storage.ledger import Entry
-from mangaassist.web.experiment_view import (
+from mangaassist.web.experiment_view import EffectGroup, EffectRow, EffectsView, GuardRow, MetricRow
+from mangaassist.web.look_view import (
     Boundary,
-    EffectGroup,
-    EffectRow,
-    EffectsView,
     Ending,
-    GuardRow,
     LookReading,
     LooksView,
     LookView,
-    MetricRow,
     Observation,
     RefusedLook,
     Span,

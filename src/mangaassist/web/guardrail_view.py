@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mangaassist.core.verdict import Verdict
-from mangaassist.web.experiment_view import Span
+from mangaassist.web.look_view import Span
 from mangaassist.web.view import Link
 
 

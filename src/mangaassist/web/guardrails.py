@@ -13,7 +13,6 @@ from mangaassist.experiments.document import Value
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.stats.intervals import wilson
 from mangaassist.storage.ledger import Ledger
-from mangaassist.web.experiment_view import Span
 from mangaassist.web.guardrail_view import (
     CatalogRow,
     GuardrailsView,
@@ -21,6 +20,7 @@ from mangaassist.web.guardrail_view import (
     ThresholdChange,
     TrackedOverride,
 )
+from mangaassist.web.look_view import Span
 from mangaassist.web.view import SERVICE
 
 _TRACKING = ("overdue", "tracked", "ended")
