@@ -115,6 +115,7 @@ def _show(found: Simulation) -> None:
         title = f"Healthy canary: {where}"
     render.table(title, columns, rows)
     if found.effect_sigma:
+        typer.echo("Only resolved requests are worse; aborts over errors, latency or exceptions are false.")
         return
     shipped = found.of("shipped")
     verdict = "within" if shipped.rate.value <= AIM else "MORE THAN"
