@@ -58,7 +58,7 @@ _SAYINGS = {
     ),
 }
 _SINCE = datetime(2024, 9, 2, 9, 0, tzinfo=UTC)
-_HEAVY = "--text-column text --label-column label"
+_COLUMNS = "--text-column text --label-column label"
 
 # Minutes instead of weeks, so that a rollout passes on the system's own clock.
 _ROLLOUT = """
@@ -154,7 +154,7 @@ class Shell:
 
     def load(self, path: Path, source: str, *options: str, name: str = STORY, code: int = 0) -> Done:
         """Import ``path`` with the usual columns."""
-        given = ["labels", "import", name, str(path), *_HEAVY.split(), "--source", source]
+        given = ["labels", "import", name, str(path), *_COLUMNS.split(), "--source", source]
         return self(*given, "--group-column", "conversation", "--time-column", "at", *options, code=code)
 
     def platform(self) -> Platform:
