@@ -18,8 +18,6 @@ from mangaassist.stats.domain import FloatArray, IntArray
 
 ROWS = "__rows"
 
-_COMPLETE = "__complete"
-
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -97,17 +95,15 @@ def transformed(value: pl.Expr, metric: Metric) -> pl.Expr:
 
 
 def shared_sums(shapes: Iterable[Shape], pivots: Mapping[str, float]) -> list[pl.Expr]:
-    """Sums of every column and every product any metric needs, each once, and how complete they are."""
+    """Sums of every column and every product any metric needs, each once; NaN where a value is missing."""
     pairs: dict[tuple[str, str], None] = {}
     for shape in shapes:
         for a, b in combinations_with_replacement(shape.columns, 2):
             pairs[min(a, b), max(a, b)] = None
     singles = list(dict.fromkeys(name for pair in pairs for name in pair))
-    shifted = {name: pl.col(name) - pivots[name] for name in singles}
+    shifted = {name: pl.col(name).fill_null(float("nan")) - pivots[name] for name in singles}
     found = [one.sum().alias(_single(name)) for name, one in shifted.items()]
-    found += [(shifted[a] * shifted[b]).sum().alias(_pair(a, b)) for a, b in pairs]
-    counts = [pl.col(name).count() == pl.len() for name in singles]
-    return [*found, pl.all_horizontal(counts).alias(_COMPLETE)] if counts else found
+    return found + [(shifted[a] * shifted[b]).sum().alias(_pair(a, b)) for a, b in pairs]
 
 
 def _single(name: str) -> str:
@@ -120,10 +116,8 @@ def _pair(a: str, b: str) -> str:
 
 def is_complete(cells: pl.DataFrame) -> bool:
     """Whether shared sums stand for all units: no value was missing, as null or as NaN."""
-    if _COMPLETE not in cells.columns:
-        return True
     numbers = [name for name, kind in cells.schema.items() if kind == pl.Float64]
-    return bool(cells[_COMPLETE].all()) and not any(cells[name].is_nan().any() for name in numbers)
+    return not any(cells[name].is_nan().any() for name in numbers)
 
 
 def masked_sums(shapes: Mapping[str, Shape], pivots: Mapping[str, float]) -> list[pl.Expr]:
