@@ -231,7 +231,7 @@ def found_factor(ledger: Ledger) -> float:
 
 def test_a_period_keeps_what_falls_into_it(ledger: Ledger, clock: SimulatedClock) -> None:
     """POR-2: one quarter's audit, and the time before it to compare with."""
-    for day, minutes in ((0, 90), (1, 100), (40, 30), (41, 50)):
+    for day, minutes in ((0, 90), (1, 100), (40, 30), (41, 50), (100, 500)):
         at = START + timedelta(days=day)
         ledger.append(kind=INCIDENT_OPENED, subject=f"incident/{day}", body={}, actor="p", at=at)
         done = at + timedelta(minutes=minutes)
@@ -249,6 +249,21 @@ def test_an_experiment_that_ran_before_its_freeze_is_found(ledger: Ledger, clock
     found = audit(ledger).verdict("pre_registration")
     assert (found.value, found.n) == (0.0, 1)
     assert "early ran before it was frozen" in found.sentence
+
+
+def test_a_freeze_without_signatures_is_found(ledger: Ledger, clock: SimulatedClock) -> None:
+    """POR-2: signatures count only for the frozen text and before the freeze."""
+    known = registry.register(ledger, plan_of("forged"), source="x", actor="r", at=clock.now())
+    frozen_body = {"digest": known.digest, "segments": [], "excluded": {}, "exposure": 0.01}
+    signed = {"role": "pm", "digest": known.digest}
+    for kind, body in (
+        (registry.FROZEN, frozen_body),
+        (registry.SIGNED, signed),
+        (registry.RAMPED, {"exposure": 0.1}),
+    ):
+        ledger.append(kind=kind, subject=known.subject, body=body, actor="r", at=clock.now())
+    said = audit(ledger).verdict("pre_registration").sentence
+    assert "forged frozen without pm, applied_ml_engineer, engineering_manager" in said
 
 
 def test_an_empty_ledger_has_an_audit(ledger: Ledger) -> None:

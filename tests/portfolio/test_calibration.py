@@ -69,6 +69,15 @@ def test_effort_factors_learn_a_class_without_blaming_the_others() -> None:
     assert wide.high - wide.low > narrow.high - narrow.low
 
 
+def test_work_of_no_class_counts_like_work_of_a_class_of_its_own() -> None:
+    """POR-1: against the same history with a class per project, whose effects are then solved for."""
+    ratios = [1.0, 1.2, 2.0, 2.4, 0.9]
+    loose = [Past(f"p{i}", 0.5, None, 10.0, 10.0 * r) for i, r in enumerate(ratios)]
+    single = [Past(f"p{i}", 0.5, None, 10.0, 10.0 * r, f"class {i}") for i, r in enumerate(ratios)]
+    ours, twin = calibrate(loose).effort, calibrate(single).effort
+    assert (ours.value, ours.low, ours.high) == pytest.approx((twin.value, twin.low, twin.high))
+
+
 def test_one_overrun_moves_a_class_part_of_the_way() -> None:
     found = calibrate([Past("a", 0.5, False, 10.0, 30.0, "replacement")]).effort_of("replacement")
     assert 1.2 < found.value < 3.0

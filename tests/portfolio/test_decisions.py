@@ -82,9 +82,12 @@ def test_a_collapsed_correlation_refuses_a_quarter_that_ignores_it(
     ledger: Ledger, clock: SimulatedClock
 ) -> None:
     """POR-1 meets EVA-5: the offline harness is rebuilt before more is launched on it."""
+    for pair in pairs_at(0.7):
+        correlation.record(ledger, "recommend", pair, actor="t", at=clock.now())
+    assert ledger_facts.frozen_surfaces(ledger) == {}
     for pair in pairs_at(0.41):
         correlation.record(ledger, "reranker", pair, actor="t", at=clock.now())
-    assert ledger_facts.frozen_surfaces(ledger)["reranker"] == pytest.approx(0.41)
+    assert ledger_facts.frozen_surfaces(ledger) == pytest.approx({"reranker": 0.41})
     assert decided(ledger, clock) is Action.REFUSE
     harness = "  - {name: harness, title: H, team: search, kind: tooling, weeks: 3, restores: reranker}\n"
     ranking, decision = decide_portfolio(ledger, SMALL + harness, source="q", actor="r", at=clock.now())

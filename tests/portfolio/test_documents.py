@@ -179,7 +179,13 @@ KNOWN_TAGS = {
 }  # fmt: skip
 
 
-@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40))
+NASTY = st.sampled_from(
+    ["<b>", "</td>", "&amp;", "|", "\\|", "**", "_a_", "[x](y)", "# ", "- ", "1. ", "`", "~~", "日本"]
+)
+PLAIN = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=10)
+
+
+@given(st.lists(NASTY | PLAIN, max_size=6).map("".join))
 def test_no_text_becomes_markup(text: str) -> None:
     """Names and remarks come from files; a page shows them and nothing else."""
     made = Document(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.portfolio.examples import QUARTER, replaced
+from tests.portfolio.examples import QUARTER, SMALL, replaced
 
 from mangaassist.core.errors import GateRefused
 from mangaassist.portfolio.candidates import Past
@@ -140,6 +140,17 @@ def test_a_displaced_candidate_enters_at_the_confidence_it_names() -> None:
         assert ranked(bent).row("b").outcome is outcome
 
 
+def test_what_a_candidate_teaches_does_not_grow_with_the_confidence_it_needs() -> None:
+    """POR-1: the switching point moves the worth of shipping only."""
+    learning = "learning: {question: q, if_it_wins: w, if_it_loses: l, gain: 250, weeks_at_stake: 200}"
+    text = replaced("slots: 2", "slots: 1").replace("title: B,", f"title: B, {learning},")
+    text = text.replace("reach: 900", "reach: 400").replace("week_worth: 10", "week_worth: 5")
+    found = ranked(text).row("b")
+    assert found.score.learning == pytest.approx(0.8 * 0.5 * 250 - 0.2 * 0.05 * 1000)
+    assert found.margin == pytest.approx(400 - 160 - 90)
+    assert found.enters_at == pytest.approx(0.4 * (400 - 90) / 160)
+
+
 def test_worth_is_maximised_and_not_rice() -> None:
     """POR-1: b and c are denser together, a and b are worth more."""
     assert {one.name for one in ranked(replaced("search: 20", "search: 16")).picks} == {"a", "b"}
@@ -179,6 +190,20 @@ def test_needs_pull_each_other_in_and_out() -> None:
     assert "a cannot go without it" in found.row("base").reason
     barred = ranked(text.replace("kind: tooling", "kind: tooling, hold: no time"))
     assert (barred.row("a").rule, barred.row("a").outcome) == ("needs", Outcome.DEFER)
+
+
+def test_what_is_done_is_needed_by_nobody_any_more() -> None:
+    done = replaced("candidates:", "done: [base]\ncandidates:")
+    found = ranked(done.replace("title: A,", "title: A, needs: [base], after: [base],"))
+    assert found.row("a").outcome is Outcome.PICK
+
+
+def test_the_ledger_knows_better_than_the_file_what_came_of_a_candidate() -> None:
+    """POR-2: nobody improves history by writing it again."""
+    text = SMALL + "history:\n  - {name: old, confidence: 0.5, won: true, weeks: 5, actual_weeks: 5}\n"
+    facts = Facts((Past("old", 0.5, False, 5.0, 15.0),), ledger=True)
+    found = ranked(text, facts).calibration
+    assert (found.effort.n, found.effort.raw, found.confidence.raw) == (1, pytest.approx(3.0), 0.0)
 
 
 def test_tests_that_share_users_share_them_out() -> None:

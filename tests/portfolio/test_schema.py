@@ -34,6 +34,8 @@ def test_the_example_reads() -> None:
         ("weeks: 8", "weeks: -3", "engineer-weeks, more than 0, got '-3'"),
         ("weeks: 8", "weeks: 0", "engineer-weeks, more than 0"),
         ("weeks: 8", "weeks: 1e999", "engineer-weeks, more than 0"),
+        ("reach: 1000", "reach: 1e308", "Check the exponent"),
+        ("weeks: 8", "weeks: 1e-300", "Check the exponent"),
         ("weeks: 8", "weeks: soon", "expected a number, got 'soon'"),
         ("slots: 2", "slots: 0", "a whole number, 1 or more, got '0'"),
         ("slots: 2", "slots: 2.5", "a whole number, 1 or more"),

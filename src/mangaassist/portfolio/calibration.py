@@ -161,9 +161,12 @@ def _effort(known: Sequence[Past]) -> tuple[Factor, dict[str, Factor], float]:
 
 
 def _project_spread(known: Sequence[Past], ratios: FloatArray) -> float:
-    """Spread within classes, drawn towards the prior guess by the weight of a few projects."""
+    """Spread within classes, drawn towards the prior guess by the weight of a few projects.
+
+    Projects of no class differ by their classes too and say nothing about it.
+    """
     squares, freedom = 0.0, 0
-    for name in {one.cost_class for one in known}:
+    for name in {one.cost_class for one in known if one.cost_class}:
         own = np.array([r for r, one in zip(ratios, known, strict=True) if one.cost_class == name])
         squares += float(((own - own.mean()) ** 2).sum())
         freedom += len(own) - 1

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from mangaassist.core.errors import InputError, nearest
 from mangaassist.experiments.document import Value, read
 
+_LEAST, _MOST = 1e-9, 1e15
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -49,6 +50,10 @@ def positive(value: Value, what: str, *, zero: bool = False) -> float:
     if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
         raise value.refuse(
             expected=f"{what}, {'0 or more' if zero else 'more than 0'}", next_step="Correct the number."
+        )
+    if number and not _LEAST <= number <= _MOST:
+        raise value.refuse(
+            expected=f"{what} between {_LEAST:g} and {_MOST:g}", next_step="Check the exponent."
         )
     return number
 
