@@ -153,6 +153,15 @@ def test_fifty_candidates_of_five_teams_stay_exact(monkeypatch: pytest.MonkeyPat
         assert found.value == pytest.approx(-other.fun)
 
 
+def test_conditions_nothing_can_meet_are_seen_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """POR-1: no swing bet, or required items that exclude each other, do not cost an enumeration."""
+    monkeypatch.setattr(selection, "_MOST_NODES", 100)
+    items = tuple(Item(f"c{i}", 1.0, {SLOT: 1.0}) for i in range(40))
+    assert solve(Problem(items, {SLOT: 20.0}, least_swing=1)) is None
+    pair = {frozenset({"c0", "c1"})}
+    assert solve(Problem(items, {SLOT: 20.0}, excludes=pair, required=frozenset({"c0", "c1"}))) is None
+
+
 def test_a_problem_beyond_exactness_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "_MOST_NODES", 50)
     items = tuple(Item(f"c{i}", 1.0, {("weeks", "x"): 1.0}) for i in range(20))

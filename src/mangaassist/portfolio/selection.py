@@ -14,7 +14,7 @@ from mangaassist.core.errors import InputError
 Resource = tuple[str, str]
 
 _SLACK = 1e-9
-_MOST_NODES = 2_000_000
+_MOST_NODES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def solve(
         InputError: for a problem too large to be solved exactly.
     """
     search = _Search(problem, {*problem.required, *forced}, set(forbidden))
-    search.branch(0, 0.0, ())
+    search.branch(0, 0.0)
     if search.best is None:
         return None
     return Selection(tuple(one.name for one in problem.items if one.name in search.best), search.value)
@@ -94,17 +94,47 @@ class _Search:
     """Depth first over the items, densest first, so that good choices are found early and prune the rest."""
 
     def __init__(self, problem: Problem, must: set[str], never: set[str]) -> None:
-        self.problem, self.must, self.never = problem, must, never
-        self.items = sorted(problem.items, key=lambda item: -_density(item, problem.capacity))
+        self.problem, self.must = problem, must
+        free = [item for item in problem.items if item.name not in never]
+        # What must be chosen comes first: the bound then knows what room it leaves.
+        self.items = sorted(free, key=lambda item: (item.name not in must, -_density(item, problem.capacity)))
+        self.depth_of = {item.name: depth for depth, item in enumerate(self.items)}
         self.place = {item.name: index for index, item in enumerate(problem.items)}
         self.left = dict(problem.capacity)
         self.families = _families(self.items, problem.capacity)
+        self.swing_ahead = self._swing_ahead()
+        names = [item.name for item in problem.items]
+        self.excluded_by = {
+            name: frozenset().union(*(x for x in problem.excludes if name in x)) for name in names
+        }
+        self.wanted_by = {
+            name: {one for one, needs in problem.needs.items() if name in needs} for name in names
+        }
+        self.chosen: set[str] = set()
         self.best: frozenset[str] | None = None
         self.value = -1.0
         self.key: tuple[float, tuple[int, ...]] = (0.0, ())
         self.nodes = 0
 
-    def branch(self, depth: int, value: float, chosen: tuple[Item, ...]) -> None:
+    def branch(self, depth: int, value: float) -> None:
+        """Everything that can follow the choices made above ``depth``."""
+        self._count()
+        if depth == len(self.items):
+            self._finish(value)
+            return
+        if self.best is not None and value + self._bound(depth) < self.value - _slack(self.value):
+            return
+        if len(self.chosen & self.problem.swing) + self.swing_ahead[depth] < self.problem.least_swing:
+            return
+        item = self.items[depth]
+        if self._fits(item, depth):
+            self._take(item, -1.0)
+            self.branch(depth + 1, value + item.value)
+            self._take(item, 1.0)
+        if item.name not in self.must and not self.wanted_by[item.name] & self.chosen:
+            self.branch(depth + 1, value)
+
+    def _count(self) -> None:
         self.nodes += 1
         if self.nodes > _MOST_NODES:
             raise InputError(
@@ -113,31 +143,32 @@ class _Search:
                 got=f"{len(self.items)} candidates with more than {_MOST_NODES:,} branches",
                 next_step="Rank the teams apart, or raise week_worth so that fewer candidates compete.",
             )
-        if depth == len(self.items):
-            self._finish(value, chosen)
-            return
-        if self.best is not None and value + self._bound(depth) < self.value - _slack(self.value):
-            return
-        item = self.items[depth]
-        if item.name not in self.never and self._fits(item, chosen):
-            for resource, load in item.loads.items():
-                if resource in self.left:
-                    self.left[resource] -= load
-            self.branch(depth + 1, value + item.value, (*chosen, item))
-            for resource, load in item.loads.items():
-                if resource in self.left:
-                    self.left[resource] += load
-        if item.name not in self.must:
-            self.branch(depth + 1, value, chosen)
 
-    def _fits(self, item: Item, chosen: tuple[Item, ...]) -> bool:
-        room = all(
+    def _take(self, item: Item, sign: float) -> None:
+        """Choose an item (-1) or put it back (+1)."""
+        for resource, load in item.loads.items():
+            if resource in self.left:
+                self.left[resource] += sign * load
+        (self.chosen.add if sign < 0 else self.chosen.discard)(item.name)
+
+    def _swing_ahead(self) -> list[int]:
+        """Per depth how many swing bets can still be chosen."""
+        found = [0]
+        for item in reversed(self.items):
+            found.append(found[-1] + (item.name in self.problem.swing))
+        return found[::-1]
+
+    def _fits(self, item: Item, depth: int) -> bool:
+        """Whether there is room, nothing chosen excludes it, and nothing it needs was left out."""
+        for need in self.problem.needs.get(item.name, ()):
+            if need not in self.chosen and self.depth_of.get(need, -1) < depth:
+                return False
+        if self.excluded_by[item.name] & self.chosen:
+            return False
+        return all(
             load <= self.left[resource] + _SLACK
             for resource, load in item.loads.items()
             if resource in self.left
-        )
-        return room and not any(
-            frozenset((item.name, other.name)) in self.problem.excludes for other in chosen
         )
 
     def _bound(self, depth: int) -> float:
@@ -145,18 +176,15 @@ class _Search:
         bounds = (family.bound(depth, self.left) for family in self.families)
         return min(bounds, default=sum(item.value for item in self.items[depth:]))
 
-    def _finish(self, value: float, chosen: tuple[Item, ...]) -> None:
-        names = frozenset(item.name for item in chosen)
-        needed = (need for name in names for need in self.problem.needs.get(name, ()))
-        if not (self.must <= names and names.issuperset(needed)):
+    def _finish(self, value: float) -> None:
+        names = self.chosen
+        if not self.must <= names or len(names & self.problem.swing) < self.problem.least_swing:
             return
-        if len(names & self.problem.swing) < self.problem.least_swing:
-            return
-        load = sum(sum(item.loads.values()) for item in chosen)
+        load = sum(sum(self.items[self.depth_of[name]].loads.values()) for name in names)
         key = (round(load, 9), tuple(sorted(self.place[name] for name in names)))
         better = value > self.value + _slack(value)
         if self.best is None or better or (value > self.value - _slack(value) and key < self.key):
-            self.best, self.value, self.key = names, value, key
+            self.best, self.value, self.key = frozenset(names), value, key
 
 
 @dataclass(frozen=True, slots=True)
