@@ -180,9 +180,7 @@ class Router:
         self, story: str, routed: int | None, fallback: int | None, texts: Sequence[str]
     ) -> list[_Attempt]:
         if routed is None:
-            return [_Attempt(NO_ANSWER, None, None, "No version answers users yet.")] * len(
-                texts
-            )
+            return [_Attempt(NO_ANSWER, None, None, "No version answers users yet.")] * len(texts)
         try:
             predictions = self._server.predict(story, routed, texts)
             return [_Attempt(prediction, routed, None, "") for prediction in predictions]
