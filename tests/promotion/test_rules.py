@@ -118,8 +118,9 @@ def test_slower_by_nothing_anybody_feels() -> None:
 @pytest.mark.parametrize(
     ("mine", "theirs", "n", "expected"),
     [
-        ({"KeyError": 2}, {}, 1900, Status.FAIL),
-        ({"KeyError": 2}, {}, 2001, Status.PASS),
+        ({"KeyError": 5}, {}, 4900, Status.FAIL),
+        ({"KeyError": 5}, {}, 5001, Status.PASS),
+        ({"KeyError": 4}, {}, 100, Status.PASS),
         ({"KeyError": 1}, {}, 100, Status.PASS),
         ({"KeyError": 50}, {"KeyError": 1}, 100, Status.PASS),
         ({"KeyError": 50, "MemoryError": 9}, {"KeyError": 1}, 1000, Status.FAIL),
@@ -127,8 +128,8 @@ def test_slower_by_nothing_anybody_feels() -> None:
     ],
 )
 def test_new_exceptions(mine: dict[str, int], theirs: dict[str, int], n: int, expected: Status) -> None:
-    """PRO-3: any exception type seen only in the canary above 0.1% of its requests."""
-    canary, holdout = ArmEvidence(n=n, exceptions=mine), ArmEvidence(n=n, exceptions=theirs)
+    """PRO-3: any exception type seen only in the canary above 0.1%, once chance (1/4 each) is ruled out."""
+    canary, holdout = ArmEvidence(n=n, exceptions=mine), ArmEvidence(n=3 * n, exceptions=theirs)
     assert verdict("canary.new_exception", evidence(canary, holdout)).status is expected
 
 

@@ -25,8 +25,14 @@ _NAMES = {RESOLVED: "resolved requests", ERROR: "errors", "safety": "safety-crit
 
 
 def rate_difference(canary: Rate, holdout: Rate, *, tuning_n: float, level: float) -> Estimate:
-    """Canary minus hold-out with its always-valid interval; both must have requests."""
-    variance = canary.variance + holdout.variance
+    """Canary minus hold-out with its always-valid interval; both must have requests.
+
+    The variance is never below that of two arms with their common rate: a small canary that has not seen a
+    rare event yet is otherwise taken to be certain that it never will.
+    """
+    common = (canary.s + holdout.s + 1) / (canary.n + holdout.n + 2)
+    pooled = common * (1 - common) * (1 / canary.n + 1 / holdout.n)
+    variance = max(canary.variance + holdout.variance, pooled)
     value = canary.s / canary.n - holdout.s / holdout.n
     information = max(1, round(0.25 / variance))
     interval = always_valid_interval(value, sqrt(variance), information, tuning_n=tuning_n, level=level)

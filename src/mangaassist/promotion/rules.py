@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from math import sqrt
+from math import erfc, sqrt
 
 from mangaassist.core.verdict import Status, Verdict
 from mangaassist.promotion.evidence import BUCKET_SECONDS, ArmEvidence, Bucket, StageEvidence
@@ -89,11 +89,18 @@ def abort_verdicts(evidence: StageEvidence, rules: Rules) -> list[Verdict]:
 
 
 def new_exceptions(stage: str, challenger: ArmEvidence, other: ArmEvidence, rules: Rules) -> Verdict:
-    """Rule 4: an exception type that only the challenger raises, by its share of all its requests."""
+    """Rule 4: an exception type that only the challenger raises, by its share of all its requests.
+
+    Were the type as frequent in both arms, all ``count`` of it would be the challenger's with the chance of
+    its share of the requests to the power of ``count``. That can come true only before the other arm's first
+    one, so the chance holds for all looks together.
+    """
     new = {kind: count for kind, count in challenger.exceptions.items() if kind not in other.exceptions}
     kind, count = max(new.items(), key=lambda item: (item[1], item[0]), default=("", 0))
     share = count / challenger.n if challenger.n else 0.0
-    fires = share > rules.exception_share and count >= rules.minimum_exceptions
+    chance = (challenger.n / max(1, challenger.n + other.n)) ** count
+    certain = chance <= 0.5 * erfc(rules.certainty_z / sqrt(2))
+    fires = share > rules.exception_share and count >= rules.minimum_exceptions and certain
     if kind:
         sentence = f"{kind} was raised only by the {stage}, {count} times in {challenger.n} ({share:.2%})."
     else:
