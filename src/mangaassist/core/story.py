@@ -88,7 +88,7 @@ class RolloutPolicy:
     shadow: timedelta = timedelta(hours=24)
     shadow_minimum_n: int = 500
     stages: tuple[CanaryStage, ...] = (
-        CanaryStage("canary_1", 0.01, timedelta(days=7), 50),
+        CanaryStage("canary_1", 0.01, timedelta(days=7), 30),
         CanaryStage("canary_5", 0.05, timedelta(days=3), 100),
         CanaryStage("canary_25", 0.25, timedelta(days=7), 500),
     )

@@ -25,7 +25,7 @@ from mangaassist.simulation.annotators import Misreading
 from mangaassist.simulation.conversations import Season
 from mangaassist.simulation.world import Size, World, build_world
 
-SPAN = timedelta(days=66)
+SPAN = timedelta(days=70)
 """Simulated time the demo's events take; what is left until the present is ordinary traffic."""
 SIZE = Size(labelled=3_500, requests_per_day=1_200)
 _DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
