@@ -38,13 +38,11 @@ class Waiver:
     cap: str
 
 
-def waive(
-    store: LabelStore, story: Story, version: LabelVersion, rule: str, *, reason: str, actor: str
-) -> Waiver:
-    """Set ``rule`` aside for ``version`` and record it; the same waiver twice is recorded once.
+def check_waiver(rule: str, reason: str) -> None:
+    """Refuse a waiver of no known rule or without a reason, before anything else is done.
 
     Raises:
-        InputError: for an unknown rule or an empty reason.
+        InputError: naming the option.
     """
     if rule not in CAPS:
         raise InputError(
@@ -52,8 +50,22 @@ def waive(
         )
     if not reason.strip():
         raise InputError(
-            "--reason", expected="why the rule is waived", got="nothing", next_step="Say why with --reason."
+            "--reason",
+            expected="why the rule is waived",
+            got="nothing",
+            next_step="Add --reason TEXT; it stays in the ledger.",
         )
+
+
+def waive(
+    store: LabelStore, story: Story, version: LabelVersion, rule: str, *, reason: str, actor: str
+) -> Waiver:
+    """Set ``rule`` aside for ``version`` and record it; the same waiver twice is recorded once.
+
+    Raises:
+        InputError: as :func:`check_waiver`.
+    """
+    check_waiver(rule, reason)
     for earlier in waivers(store, story, version.number):
         if (earlier.rule, earlier.reason, earlier.actor) == (rule, reason, actor):
             return earlier

@@ -193,7 +193,7 @@ def next_step(platform: Platform, name: str, report: DriftReport | None) -> Retr
         last_retrain_at=versions[-1].registered_at if versions else None,
         now=now,
         drift=report,
-        frozen=platform.switches.permissions(name).frozen,
+        frozen=not platform.switches.permissions(name).drift_triggers,
         recorded=[entry.body["key"] for entry in entries],
     )
     if proposal.action is not Proposed.NOTHING:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mangaassist.core.errors import GateRefused, InputError, nearest
+from mangaassist.core.errors import GateRefused
 from mangaassist.core.story import StoryModule
 from mangaassist.core.verdict import Verdict
 from mangaassist.labels import versions as label_versions
-from mangaassist.labels.waivers import CAPS, waive, waivers
+from mangaassist.labels.waivers import check_waiver, waive, waivers
 from mangaassist.lifecycle.features import catalog_of
 from mangaassist.lifecycle.files import VERDICTS, VerdictsRefused, read_json, read_verdicts
 from mangaassist.lifecycle.job import Job
@@ -40,17 +40,7 @@ class WaiverRequest:
         """
         if rule is None:
             return None
-        if rule not in CAPS:
-            raise InputError(
-                "--waive", expected="a known rule", got=repr(rule), next_step=nearest(rule, CAPS)
-            )
-        if not reason.strip():
-            raise InputError(
-                "--reason",
-                expected="why the rule is set aside",
-                got="nothing",
-                next_step="Add --reason TEXT; it stays in the ledger.",
-            )
+        check_waiver(rule, reason)
         return cls(rule, reason, actor)
 
 
