@@ -249,3 +249,28 @@ def test_the_commands_of_the_issue_are_there() -> None:
     names = {one.name or one.callback.__name__ for one in experiment.app.registered_commands if one.callback}
     assert {"size", "register", "sign", "assign", "look", "decide", "analyze", "bounds", "offpolicy"} <= names
     assert isinstance(experiment.app, typer.Typer)
+
+
+def test_a_veto_is_overridden_followed_up_and_counted(shell: Shell, plan_file: str, tmp_path: Path) -> None:
+    """GRD-2: from the veto to the follow-up, by commands alone."""
+    shell("register", plan_file)
+    for role in ("pm", "applied_ml_engineer", "engineering_manager"):
+        shell("sign", "reranker-l12", "--role", role, "--actor", role)
+    shell("ramp", "reranker-l12", "100%")
+    vetoed = data(tmp_path, "vetoed", table(40_000, lift=0.06, csat=-0.02))
+    assert shell("look", "reranker-l12", vetoed, "--day", "14", code=1)["decision"]["action"] == "roll_back"
+    review = tmp_path / "review.md"
+    review.write_text(" ".join(["word"] * 60), encoding="utf-8")
+    shell("override", "reranker-l12", "--review", str(review), "--role", "director", "--actor", "dai")
+    with pytest.raises(InputError, match="For example csat="):
+        shell("follow-up", "reranker-l12", "--finding", "csat")
+    shell("follow-up", "reranker-l12", "--finding", "csat=-0.4%")
+    assert shell("rates")["tracked"][0]["follow_ups"] == 1
+
+
+def test_a_negative_limit_needs_no_dashes(shell: Shell) -> None:
+    """GRD-1: a threshold below zero is the usual one."""
+    changed = shell(
+        "threshold", "csat", "-0.8%", "--reason", "A year of A/A tests shows less noise.", "--role", "team"
+    )
+    assert changed["after"] == -0.008

@@ -135,7 +135,9 @@ def test_an_override_needs_a_review_a_director_and_ninety_days(ledger: Ledger, c
     assert (rate.status, rate.value) == (Status.FAIL, 1.0)
     clock.advance(timedelta(days=91))
     assert overrides.tracked(ledger, now=clock.now())[0].overdue
-    overrides.follow_up(ledger, NAME, {"retention_28d": -0.004}, actor="aki", at=clock.now())
+    with pytest.raises(InputError, match="Did you mean 'csat'"):
+        overrides.follow_up(ledger, NAME, {"csatt": -0.004}, actor="aki", at=clock.now())
+    overrides.follow_up(ledger, NAME, {"csat": -0.004}, actor="aki", at=clock.now())
     assert not overrides.tracked(ledger, now=clock.now())[0].overdue
 
 

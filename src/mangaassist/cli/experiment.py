@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mangaassist.cli import experiment_numbers
+from mangaassist.cli import experiment_numbers, experiment_overrides
 from mangaassist.cli.experiment_parts import (
     DataFile,
     Name,
@@ -20,10 +19,11 @@ from mangaassist.cli.experiment_parts import (
     summary,
     text_of,
 )
-from mangaassist.cli.session import ActorOption, HomeOption, JsonOption, ReasonOption, session
+from mangaassist.cli.session import ActorOption, HomeOption, JsonOption, session
 
 app = typer.Typer(no_args_is_help=True, help="Experiments: from a hypothesis to a decision.")
 experiment_numbers.register(app)
+experiment_overrides.register(app)
 
 
 @app.command()
@@ -226,79 +226,3 @@ def decide(
 
     here.answer(decision.as_dict(), text)
     leave(decision)
-
-
-@app.command()
-def override(
-    context: typer.Context,
-    name: Name,
-    *,
-    review: Annotated[Path, typer.Option(help="The written review, kept whole in the ledger.")],
-    role: Annotated[str, typer.Option(help="Must be director.")],
-    actor: ActorOption = "operator",
-    home: HomeOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Set a guardrail veto aside, with a review, a director and 90 days of tracking."""
-    from mangaassist.core.clock import SystemClock
-    from mangaassist.experiments import overrides
-
-    here = session(context, home, as_json)
-    with ledger_of(here) as ledger:
-        now = SystemClock().now()
-        known = overrides.override(ledger, name, text_of(review), role=role, actor=actor, at=now)
-    show_experiment(here, known)
-
-
-@app.command()
-def threshold(
-    context: typer.Context,
-    guardrail: Annotated[str, typer.Argument(metavar="GUARDRAIL", help="Name in the catalog.")],
-    limit: Annotated[str, typer.Argument(metavar="LIMIT", help="The new limit, for example -0.5%.")],
-    *,
-    reason: ReasonOption,
-    role: Annotated[str, typer.Option(help="Loosening needs director.")] = "team",
-    actor: ActorOption = "operator",
-    home: HomeOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Change a guardrail of the catalog for later launches; registered ones keep theirs."""
-    from dataclasses import asdict
-
-    from mangaassist.cli import render
-    from mangaassist.core.clock import SystemClock
-    from mangaassist.experiments.document import read
-    from mangaassist.experiments.governance import change_threshold
-
-    here = session(context, home, as_json)
-    number = read(f"limit: {limit}", source="LIMIT").mapping()["limit"].number()
-    with ledger_of(here, create=True) as ledger:
-        now = SystemClock().now()
-        change = change_threshold(ledger, guardrail, number, reason=reason, role=role, actor=actor, at=now)
-    here.answer(asdict(change), lambda: render.fields(f"Threshold of {guardrail}", asdict(change)))
-
-
-@app.command()
-def rates(context: typer.Context, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Override rate per team, and what is still tracked."""
-    from mangaassist.cli import render
-    from mangaassist.core.clock import SystemClock
-    from mangaassist.experiments import overrides
-
-    here = session(context, home, as_json)
-    with ledger_of(here) as ledger:
-        found = overrides.override_rates(ledger)
-        watched = overrides.tracked(ledger, now=SystemClock().now())
-    body = {
-        "rates": [one.as_dict() for one in found],
-        "tracked": [
-            {
-                "experiment": one.experiment,
-                "until": one.until,
-                "follow_ups": one.follow_ups,
-                "overdue": one.overdue,
-            }
-            for one in watched
-        ],
-    }
-    here.answer(body, lambda: render.verdicts(found, title="Override rates"))

@@ -45,17 +45,27 @@ def ledger_if_any(here: Session) -> Iterator[Ledger | None]:
         yield ledger
 
 
-def attributes_of(pairs: list[str]) -> dict[str, str | float]:
-    """NAME=VALUE pairs; what reads as a number is one."""
+def pairs_of(pairs: list[str], option: str, *, example: str) -> Iterator[tuple[str, str]]:
+    """The two halves of every NAME=VALUE.
+
+    Raises:
+        InputError: for one without a name or without '='.
+    """
     from mangaassist.core.errors import InputError
 
-    found: dict[str, str | float] = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not (name and sign):
             raise InputError(
-                "--attribute", expected="NAME=VALUE", got=repr(pair), next_step="For example locale=ja."
+                option, expected="NAME=VALUE", got=repr(pair), next_step=f"For example {example}."
             )
+        yield name, value
+
+
+def attributes_of(pairs: list[str]) -> dict[str, str | float]:
+    """NAME=VALUE pairs; what reads as a number is one."""
+    found: dict[str, str | float] = {}
+    for name, value in pairs_of(pairs, "--attribute", example="locale=ja"):
         try:
             found[name] = float(value)
         except ValueError:

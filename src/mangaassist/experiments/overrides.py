@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mangaassist.core.clock import isoformat, parse_instant
-from mangaassist.core.errors import GateRefused, InputError
+from mangaassist.core.errors import GateRefused, InputError, nearest
 from mangaassist.core.identity import digest_bytes
 from mangaassist.core.verdict import Action, Decision, Status, Verdict
 from mangaassist.experiments import registry
@@ -71,12 +71,28 @@ def override(ledger: Ledger, name: str, review: str, *, role: str, actor: str, a
 def follow_up(
     ledger: Ledger, name: str, findings: Mapping[str, float], *, actor: str, at: datetime
 ) -> Experiment:
-    """Record what became of the vetoed metrics after an override (change per guardrail name)."""
+    """Record what became of the guardrails after an override.
+
+    Args:
+        findings: relative change since the launch by guardrail name.
+
+    Raises:
+        GateRefused: without an override. InputError: for a name that is no guardrail of the experiment.
+    """
     known = registry.get(ledger, name)
     if known.override is None:
         raise GateRefused(
             f"follow-up of '{name}'", expected="an override", got="none", next_step="Nothing is tracked."
         )
+    guardrails = [one.name for one in known.plan.guardrails]
+    for guardrail in findings:
+        if guardrail not in guardrails:
+            raise InputError(
+                f"follow-up of '{name}'",
+                expected="a guardrail of the experiment",
+                got=repr(guardrail),
+                next_step=nearest(guardrail, guardrails),
+            )
     body = {"findings": dict(findings)}
     ledger.append(
         kind=registry.FOLLOWED_UP, subject=known.subject, body=body, actor=actor, at=at, expected=known.head
