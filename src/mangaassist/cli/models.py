@@ -10,7 +10,6 @@ from mangaassist.cli.session import ActorOption, HomeOption, JsonOption, NameArg
 from mangaassist.core.errors import ExitCode
 
 registry = typer.Typer(no_args_is_help=True, help="Registered versions.")
-drift = typer.Typer(no_args_is_help=True, help="Whether traffic, labels or behaviour moved.")
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +17,6 @@ def register(app: typer.Typer) -> None:
     for command in (retrain, evaluate, predict, promote, rollback, freeze, explain):
         app.command()(command)
     app.add_typer(registry, name="registry")
-    app.add_typer(drift, name="drift")
 
 
 def retrain(
@@ -202,24 +200,3 @@ def list_versions(
         render.table(f"Versions of {name}", columns, cells)
 
     here.answer({"story": name, "versions": rows}, text)
-
-
-@drift.command("check")
-def check_drift(
-    context: typer.Context, name: NameArgument, home: HomeOption = None, as_json: JsonOption = False
-) -> None:
-    """Compare the newest traffic and labels with the champion's stored reference."""
-    from mangaassist.cli import render
-    from mangaassist.lifecycle.monitoring import check
-
-    here = session(context, home, as_json)
-    report = check(here.platform(), name)
-
-    def text() -> None:
-        render.verdicts(report.verdicts, title=f"Drift of {name} version {report.version}")
-        if not report.verdicts:
-            typer.echo("No kind is due for another look yet.")
-        for kind, found in report.kinds.items():
-            typer.echo(f"{kind}: {f'{found.state} ({found.name})' if found else 'nothing decided yet'}")
-
-    here.answer(report.as_dict(), text)

@@ -7,13 +7,15 @@ and canary. A later difference then means that the world moved, not that trainin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
-from mangaassist.core.errors import GateRefused
+from mangaassist.core.clock import isoformat
+from mangaassist.core.errors import GateRefused, MangaAssistError
 from mangaassist.core.identity import digest_bytes
 from mangaassist.core.story import Story
 from mangaassist.drift import history as past
@@ -181,6 +183,41 @@ def check(platform: Platform, name: str) -> DriftReport:
     monitor.record()
     next_step(platform, name, report)
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """One look at every story.
+
+    Attributes:
+        at: when.
+        reports: by story, the findings of its champion.
+        unwatched: by story, one sentence why there is nothing to look at, or what went wrong.
+    """
+
+    at: datetime
+    reports: Mapping[str, DriftReport]
+    unwatched: Mapping[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The look as a JSON object."""
+        return {
+            "at": isoformat(self.at),
+            "reports": {name: report.as_dict() for name, report in self.reports.items()},
+            "unwatched": dict(self.unwatched),
+        }
+
+
+def check_all(platform: Platform) -> Fleet:
+    """:func:`check` of every registered story; one that fails does not keep the others waiting."""
+    reports: dict[str, DriftReport] = {}
+    unwatched: dict[str, str] = {}
+    for name in platform.registry.stories():
+        try:
+            reports[name] = check(platform, name)
+        except MangaAssistError as error:
+            unwatched[name] = str(error)
+    return Fleet(platform.clock.now(), reports, unwatched)
 
 
 def next_step(platform: Platform, name: str, report: DriftReport | None) -> RetrainProposal:
