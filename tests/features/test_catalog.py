@@ -160,7 +160,7 @@ def test_two_catalogs_are_compared_in_words() -> None:
     changed = GOOD.replace("default: 0", "default: 1").replace("team-a", "team-b").replace("score:", "rank:")
     assert [str(one) for one in diff(parse(), parse(changed))] == [
         "orders: default 0 -> 1",
-        "orders: owner team-a -> team-b (schema version unchanged)",
+        "orders: owner team-a -> team-b (served values unchanged)",
         "rank: added",
         "score: removed",
     ]

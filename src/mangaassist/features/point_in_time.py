@@ -30,6 +30,8 @@ class Reason(StrEnum):
     MISSING = "missing"
     STALE = "stale"
     DEFAULT = "default"
+    FALLBACK = "fallback"
+    """Online only: the store could not be reached and the last good manifest answered (FEA-7)."""
 
 
 def reason_column(feature: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 Value = int | float | str | bool
 
 SERVED = ("view", "entity", "dtype", "default", "serving_lag", "ttl", "recency_window")
-"""What decides which value a model is given. Owner, description and freshness SLA do not."""
+"""What decides which value a model is given."""
+DESCRIPTIVE = ("freshness_sla", "owner", "description")
+"""The rest: a change is a new schema version too, but training and serving still agree on every value."""
+_DURATIONS = ("serving_lag", "ttl", "freshness_sla", "recency_window")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,18 @@ class Feature:
     description: str
 
     def served(self) -> dict[str, Any]:
-        """The part that the schema version covers, as JSON values (durations in seconds)."""
+        """The part that the served fingerprint covers, as JSON values (durations in seconds)."""
         return {name: _plain(getattr(self, name)) for name in SERVED}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the name, as JSON values (durations in seconds)."""
+        return {name: _plain(getattr(self, name)) for name in (*SERVED, *DESCRIPTIVE)}
+
+    @classmethod
+    def from_dict(cls, name: str, body: Mapping[str, Any]) -> Feature:
+        """The inverse of :meth:`as_dict`."""
+        durations = {field: timedelta(seconds=body[field]) for field in _DURATIONS}
+        return cls(**{**body, **durations, "name": name})
 
 
 def _plain(value: Any) -> Any:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from mangaassist.core.errors import InputError, nearest
 from mangaassist.core.identity import digest
-from mangaassist.features.catalog.feature import SERVED, Feature
+from mangaassist.features.catalog.feature import DESCRIPTIVE, SERVED, Feature
 from mangaassist.features.catalog.parsing import parse
 
 
@@ -21,12 +21,12 @@ class Catalog:
     Attributes:
         namespace: its name.
         features: by name, in the order of the file.
-        source: where it was read from.
+        source: where it was read from; no part of what the catalog says.
     """
 
     namespace: str
     features: Mapping[str, Feature]
-    source: str
+    source: str = field(compare=False)
 
     @classmethod
     def load(cls, namespace: str) -> Catalog:
@@ -78,13 +78,31 @@ class Catalog:
 
     @property
     def version(self) -> str:
-        """Schema version (FEA-4): namespace and digest of everything that decides a served value."""
+        """The served schema version (FEA-4), that training pins and serving declares."""
         return f"{self.namespace}@{self.fingerprint[:16]}"
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over the served part of every feature, whatever their order."""
         return digest({name: feature.served() for name, feature in self.features.items()})
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything the catalog says; whatever changes it is a new published version."""
+        return digest(self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The catalog as a JSON object; the order of features says nothing."""
+        return {
+            "namespace": self.namespace,
+            "features": {name: feature.as_dict() for name, feature in self.features.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any], *, source: str) -> Catalog:
+        """The inverse of :meth:`as_dict`."""
+        features = {name: Feature.from_dict(name, one) for name, one in sorted(body["features"].items())}
+        return cls(body["namespace"], features, source)
 
     def chosen(self, names: Iterable[str]) -> list[Feature]:
         """The features called ``names``, in that order.
@@ -136,7 +154,7 @@ class Change:
         feature: which feature.
         field: what about it; "" when it is new or gone.
         before, after: the values; None for absent.
-        served: True when models may be given other values, so that the schema version differs.
+        served: True when models may be given other values, so that the served fingerprint differs.
     """
 
     feature: str
@@ -148,7 +166,7 @@ class Change:
     def __str__(self) -> str:
         if not self.field:
             return f"{self.feature}: {'added' if self.before is None else 'removed'}"
-        note = "" if self.served else " (schema version unchanged)"
+        note = "" if self.served else " (served values unchanged)"
         return f"{self.feature}: {self.field} {self.before!s} -> {self.after!s}{note}"
 
 
@@ -160,8 +178,8 @@ def diff(before: Catalog, after: Catalog) -> tuple[Change, ...]:
         if old is None or new is None:
             changes.append(Change(name, "", old and old.dtype, new and new.dtype, served=True))
             continue
-        for field in (*SERVED, "freshness_sla", "owner", "description"):
-            left, right = getattr(old, field), getattr(new, field)
+        for about in (*SERVED, *DESCRIPTIVE):
+            left, right = getattr(old, about), getattr(new, about)
             if (left, type(left)) != (right, type(right)):
-                changes.append(Change(name, field, left, right, served=field in SERVED))
+                changes.append(Change(name, about, left, right, served=about in SERVED))
     return tuple(changes)
