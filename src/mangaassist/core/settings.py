@@ -5,12 +5,30 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from mangaassist.core.errors import InputError, nearest
 
 _PREFIX = "MANGAASSIST_"
+_NOTICES = "notices"
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeRoutes:
+    """Where notices go: the ``[notices]`` table. Addresses carry secrets, so they are left out of the repr.
+
+    Attributes:
+        urls: Apprise addresses that get every notice.
+        severities, roles: further addresses by severity ("SEV-1") and by role ("em").
+        site: where people reach this home's pages, for the links in notices.
+    """
+
+    urls: tuple[str, ...] = field(default=(), repr=False)
+    severities: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    site: str = "http://127.0.0.1:8080"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +40,15 @@ class Settings:
         catalog_url: SQLAlchemy URL of the Iceberg catalog; empty means SQLite in the home.
         warehouse: URI of the Iceberg warehouse; empty means a folder in the home.
         region: the region this process serves and trains in.
+        notices: where pages and notices leave the platform; ``MANGAASSIST_NOTICES_URLS`` (separated by
+            spaces) replaces the addresses that get everything, so that secrets need not stand in a file.
     """
 
     ledger_url: str = ""
     catalog_url: str = ""
     warehouse: str = ""
     region: str = "us"
+    notices: NoticeRoutes = NoticeRoutes()
 
     @classmethod
     def load(cls, home: Path, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -36,25 +57,32 @@ class Settings:
         Raises:
             InputError: for broken TOML, an unknown field or a value that is not text.
         """
-        known = [field.name for field in fields(cls)]
-        values = _read_toml(home / "settings.toml", known)
+        known = [one.name for one in fields(cls) if one.name != _NOTICES]
+        path = home / "settings.toml"
+        values = _read_toml(path)
+        table = values.pop(_NOTICES, {})
+        _check_texts(path, values, known)
         for name in known:
             if _PREFIX + name.upper() in environ:
                 values[name] = environ[_PREFIX + name.upper()]
-        return cls(**values)
+        return cls(**values, notices=_notices(path, table, environ.get(f"{_PREFIX}NOTICES_URLS")))
 
 
-def _read_toml(path: Path, known: list[str]) -> dict[str, str]:
+def _read_toml(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(
             str(path), expected="TOML", got=str(error), next_step="Correct the line or remove the file."
         ) from error
+
+
+def _check_texts(path: Path, values: Mapping[str, Any], known: list[str]) -> None:
     for name, value in values.items():
         if name not in known:
+            known = [*known, _NOTICES]
             raise InputError(
                 f"{path.name}: {name}", expected="a known setting", got=name, next_step=nearest(name, known)
             )
@@ -62,4 +90,38 @@ def _read_toml(path: Path, known: list[str]) -> dict[str, str]:
             raise InputError(
                 f"{path.name}: {name}", expected="text", got=repr(value), next_step="Put it in quotes."
             )
-    return values
+
+
+def _notices(path: Path, table: Any, urls: str | None) -> NoticeRoutes:
+    """The ``[notices]`` table; a value in a wrong place is never repeated, as it may be a secret."""
+    where = f"{path.name}: {_NOTICES}"
+    known = [one.name for one in fields(NoticeRoutes)]
+    if not isinstance(table, dict):
+        raise InputError(
+            where, expected="a table", got="a value", next_step="Write [notices] on its own line."
+        )
+    for name in table:
+        if name not in known:
+            raise InputError(where, expected="a known setting", got=name, next_step=nearest(name, known))
+    site = table.get("site", NoticeRoutes().site)
+    if not isinstance(site, str):
+        raise InputError(f"{where}.site", expected="text", got="no text", next_step="Put it in quotes.")
+    by_name = {
+        group: {name: _addresses(f"{where}.{group}.{name}", given) for name, given in one.items()}
+        for group in ("severities", "roles")
+        if isinstance(one := table.get(group, {}), dict)
+    }
+    if len(by_name) < 2:
+        raise InputError(
+            where, expected="tables severities and roles", got="a value", next_step="Write NAME = [URL]."
+        )
+    always = urls.split() if urls is not None else table.get("urls", [])
+    return NoticeRoutes(_addresses(f"{where}.urls", always), **by_name, site=site.rstrip("/"))
+
+
+def _addresses(where: str, given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        raise InputError(
+            where, expected="a list of addresses", got="something else", next_step='Write ["slack://…"].'
+        )
+    return tuple(given)
