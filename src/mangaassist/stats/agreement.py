@@ -86,17 +86,69 @@ def krippendorff_alpha(
         InputError: for fewer than 2 such items, or one value only.
     """
     values, table = _value_counts(ratings, scale)
+    return _alpha(table, values, scale, generator=generator, replicates=replicates, level=level)
+
+
+def alpha_of_votes(
+    items: ArrayLike,
+    labels: ArrayLike,
+    *,
+    n_items: int,
+    n_classes: int,
+    generator: np.random.Generator,
+    replicates: int = 1000,
+    level: float = 0.95,
+) -> Estimate:
+    """Nominal :func:`krippendorff_alpha` of votes in long form, whoever gave them.
+
+    Args:
+        items, labels: integer codes of each vote, shape (votes,) each.
+
+    Raises:
+        InputError: as :func:`krippendorff_alpha`, and for codes outside their range.
+    """
+    item, label = codes("alpha.items", items, n_items), codes("alpha.labels", labels, n_classes)
+    same_length("alpha", item, label)
+    flat = np.bincount(item * n_classes + label, minlength=n_items * n_classes)
+    table = flat.reshape(n_items, n_classes).astype(np.float64)
+    return _alpha(
+        table, np.arange(n_classes), "nominal", generator=generator, replicates=replicates, level=level
+    )
+
+
+def _alpha(
+    table: FloatArray,
+    values: NDArray[np.generic],
+    scale: Scale,
+    *,
+    generator: np.random.Generator,
+    replicates: int,
+    level: float,
+) -> Estimate:
+    """Alpha of how often each item got each value, shape (items, values)."""
     table = table[table.sum(axis=1) >= 2]
     n = at_least("alpha.items", len(table), 2)
     if np.count_nonzero(table.sum(axis=0)) < 2:
         raise _one_class("alpha", values[table.sum(axis=0) > 0])
-    whole = np.ones((1, n))
-    weights = generator.multinomial(n, np.full(n, 1 / n), size=replicates).astype(np.float64)
-    alpha = _alphas(table, values, scale, whole)[0]
-    draws = _alphas(table, values, scale, weights)
+    # Items that got the same values are one row with a count: drawing n of the rows in proportion to their
+    # counts is drawing n of the items, at a cost that does not grow with them.
+    rows, counts = _distinct(table)
+    alpha = _alphas(rows, values, scale, counts[None, :].astype(np.float64))[0]
+    weights = generator.multinomial(n, counts / n, size=replicates).astype(np.float64)
     tails = [0.5 * (1 - level), 0.5 * (1 + open_unit("level", level))]
-    low, high = np.nanquantile(draws, tails)
+    low, high = np.nanquantile(_alphas(rows, values, scale, weights), tails)
     return Estimate(float(alpha), float(low), float(high), n, level)
+
+
+def _distinct(table: FloatArray) -> tuple[FloatArray, IntArray]:
+    """The different rows of ``table`` and how often each occurs."""
+    base, width = int(table.max()) + 1, table.shape[1]
+    if width * np.log2(base) < 62:  # a row is a number in that base, and numbers sort faster than rows
+        key = table.astype(np.int64) @ np.array([base**place for place in range(width)], dtype=np.int64)
+        _, first, counts = np.unique(key, return_index=True, return_counts=True)
+        return table[first], counts
+    rows, counts = np.unique(table, axis=0, return_counts=True)
+    return rows, counts
 
 
 def _value_counts(ratings: ArrayLike, scale: Scale) -> tuple[NDArray[np.generic], FloatArray]:
@@ -222,6 +274,8 @@ class DawidSkene:
         confusion: P(answer | truth) per annotator, shape (annotators, true class, answered class).
         prior: class shares, shape (classes,).
         log_likelihood: of the answers, in nats, at the last step.
+        objective: what EM climbs, before each step, shape (iterations,): the log-likelihood plus the log of
+            the Dirichlet prior that ``smoothing`` amounts to, without its constant. It never falls.
         iterations: EM steps taken.
         converged: whether the posteriors stopped moving before the limit.
     """
@@ -230,6 +284,7 @@ class DawidSkene:
     confusion: FloatArray
     prior: FloatArray
     log_likelihood: float
+    objective: FloatArray
     iterations: int
     converged: bool
 
@@ -275,13 +330,17 @@ def dawid_skene(
     by_answer = answers.T.tocsr()
     posterior = start.votes / start.votes.sum(axis=1, keepdims=True)
     confusion, prior = _maximise(by_answer @ posterior, posterior, n_classes, smoothing)
-    log_likelihood, converged, steps = -np.inf, False, 0
-    while not converged and steps < max_iterations:
+    log_likelihood, converged = -np.inf, False
+    objective: list[float] = []
+    while not converged and len(objective) < max_iterations:
         confusion, prior = _maximise(by_answer @ posterior, posterior, n_classes, smoothing)
         updated, log_likelihood = _expect(answers, confusion, prior)
+        objective.append(log_likelihood + smoothing * float(np.log(confusion).sum()))
         converged = 0.5 * float(np.abs(updated - posterior).sum(axis=1).mean()) < tolerance
-        posterior, steps = updated, steps + 1
-    return DawidSkene(posterior, confusion, prior, log_likelihood, steps, converged)
+        posterior = updated
+    return DawidSkene(
+        posterior, confusion, prior, log_likelihood, np.array(objective), len(objective), converged
+    )
 
 
 def _maximise(
