@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
+from functools import partial
 
 import polars as pl
 
 from mangaassist.core.clock import utc
 from mangaassist.core.errors import InputError, nearest
+from mangaassist.features.as_of import EVENT, INGESTED, History, Integers, Requests
 from mangaassist.features.catalog import Feature
 
-EVENT, INGESTED = "event_ts", "ingested_at"
+__all__ = ["DTYPES", "EVENT", "INGESTED", "INSTANT", "Reason", "point_in_time", "reason_column"]
+
 INSTANT = pl.Datetime("us", "UTC")
 DTYPES: Mapping[str, pl.DataType] = {
     "int": pl.Int64(),
@@ -20,7 +23,7 @@ DTYPES: Mapping[str, pl.DataType] = {
     "bool": pl.Boolean(),
     "string": pl.String(),
 }
-_ROW, _AS_OF, _RANK, _AVAILABLE = "__row", "__as_of", "__rank", "__available"
+_AS_OF = "__as_of"
 
 
 class Reason(StrEnum):
@@ -45,6 +48,7 @@ def point_in_time(
     entities: pl.DataFrame,
     *,
     as_of: str | datetime,
+    others: Callable[[str], pl.DataFrame] | None = None,
 ) -> pl.DataFrame:
     """``entities`` with every feature as serving saw it at ``as_of``.
 
@@ -58,6 +62,8 @@ def point_in_time(
         entities: one row per read, with the entity columns (text; null where unknown).
         as_of: name of a column of ``entities`` with the moment of each read, or one moment for all. Times
             are compared in whole microseconds.
+        others: gives every value column of a view, row by row, where ``views`` holds only the ones asked
+            for; called only when rows share entity, event and arrival.
 
     Returns:
         ``entities`` unchanged, in order, plus per feature its value and ``<feature>__reason``: value; missing
@@ -70,82 +76,67 @@ def point_in_time(
     """
     _check_entities(entities, features)
     moments = _moments(entities, as_of)
+    requests: dict[str, Requests] = {}
     found: dict[str, pl.Series] = {}
-    for (view, lag), group in _by_view_and_lag(features).items():
-        entity = group[0].entity
-        requests = entities.select(pl.col(entity).cast(pl.String)).with_columns(moments).with_row_index(_ROW)
-        seen = _visible(requests, views[view], group, lag)
-        for feature in group:
-            found[feature.name], found[reason_column(feature.name)] = _settle(seen, feature)
-    ordered = [found[name] for one in features for name in (one.name, reason_column(one.name))]
-    return entities.with_columns(ordered)
+    for view, group in _by_view(features).items():
+        entity, rows = group[0].entity, views[view]
+        if entity not in requests:
+            requests[entity] = Requests.of(entities[entity].cast(pl.String), moments)
+        whole = partial(others, view) if others else partial(rows.drop, entity, EVENT, INGESTED)
+        history = History.of(rows, requests[entity], whole)
+        for lag in sorted({feature.serving_lag for feature in group}):
+            own = [feature for feature in group if feature.serving_lag == lag]
+            deciding = history.deciding(requests[entity], lag)
+            seen = _gathered(rows, deciding, own).with_columns(entities[entity], moments)
+            found |= _settled(seen, own)
+    return entities.with_columns(
+        found[name] for one in features for name in (one.name, reason_column(one.name))
+    )
 
 
-def _by_view_and_lag(features: Sequence[Feature]) -> dict[tuple[str, timedelta], list[Feature]]:
-    """One as-of join serves all features that share a table and a lag."""
-    groups: dict[tuple[str, timedelta], list[Feature]] = {}
+def _by_view(features: Sequence[Feature]) -> dict[str, list[Feature]]:
+    """Features by view: their rows are ordered once, and joined once per distinct lag."""
+    groups: dict[str, list[Feature]] = {}
     for feature in features:
-        groups.setdefault((feature.view, feature.serving_lag), []).append(feature)
+        groups.setdefault(feature.view, []).append(feature)
     return groups
 
 
-def _visible(
-    requests: pl.DataFrame, rows: pl.DataFrame, features: Sequence[Feature], lag: timedelta
-) -> pl.DataFrame:
-    """Per request, in order: entity, moment, and the deciding row's event_ts and values (null for none)."""
-    entity, names = features[0].entity, [feature.name for feature in features]
-    others = sorted(set(rows.columns) - {entity, EVENT, INGESTED})
-    # The rank orders an entity's rows by which one decides; a running maximum over arrival then says, for
-    # every moment, which of the rows visible so far that is.
-    ranked = rows.sort(entity, EVENT, INGESTED, *others, nulls_last=False).with_row_index(_RANK)
-    arrivals = (
-        ranked.select(entity, _RANK, pl.max_horizontal(INGESTED, pl.col(EVENT) + lag).alias(_AVAILABLE))
-        .sort(_AVAILABLE, _RANK)
-        .with_columns(pl.col(_RANK).cum_max().over(entity))
-        .unique([entity, _AVAILABLE], keep="last", maintain_order=True)
-    )
-    deciding = _join_as_of(requests.drop_nulls(entity), arrivals, entity)
-    return (
-        requests.join(deciding.select(_ROW, _RANK), on=_ROW, how="left")
-        .join(ranked.select(_RANK, EVENT, *names), on=_RANK, how="left")
-        .sort(_ROW)
-    )
+def _gathered(rows: pl.DataFrame, positions: Integers, features: Sequence[Feature]) -> pl.DataFrame:
+    """event_ts and values of the rows at ``positions``; null where the position is -1."""
+    found = pl.Series(positions)
+    found = found.set(found < 0, None)
+    return rows.select(pl.col(EVENT, *(feature.name for feature in features)).gather(found))
 
 
-def _join_as_of(requests: pl.DataFrame, arrivals: pl.DataFrame, entity: str) -> pl.DataFrame:
-    """The newest arrival at or before each request. Polars does not check the order it needs: sort here."""
-    return requests.sort(_AS_OF).join_asof(
-        arrivals.sort(_AVAILABLE),
-        left_on=_AS_OF,
-        right_on=_AVAILABLE,
-        by=entity,
-        strategy="backward",
-        check_sortedness=False,
-    )
+def _settled(seen: pl.DataFrame, features: Sequence[Feature]) -> dict[str, pl.Series]:
+    """Values and reasons by column name, one per request."""
+    made = seen.select(column for feature in features for column in _columns(feature))
+    return {column.name: column for column in made}
 
 
-def _settle(seen: pl.DataFrame, feature: Feature) -> tuple[pl.Series, pl.Series]:
-    """The feature's values and reasons, one per request."""
+def _columns(feature: Feature) -> tuple[pl.Expr, pl.Expr]:
+    """The feature's value and its reason."""
     stored = pl.col(feature.name)
     if feature.dtype == "float":
         stored = stored.fill_nan(None)
+    event = pl.col(EVENT)
     reason = (
         pl.when(pl.col(feature.entity).is_null())
         .then(pl.lit(Reason.MISSING.value))
-        .when(pl.col(EVENT).is_null())
+        .when(event.is_null())
         .then(pl.lit(Reason.DEFAULT.value))
-        .when(pl.col(_AS_OF) - pl.col(EVENT) > feature.ttl)
+        .when(pl.col(_AS_OF) - event > feature.ttl)
         .then(pl.lit(Reason.STALE.value))
         .when(stored.is_null())
         .then(pl.lit(Reason.MISSING.value))
         .otherwise(pl.lit(Reason.VALUE.value))
     )
+    # A null entity has no event and a missing value is null: three of the four reasons show here already.
+    fresh = pl.col(_AS_OF) - event <= feature.ttl
     default = pl.lit(feature.default, dtype=DTYPES[feature.dtype])
-    value = pl.when(reason == Reason.VALUE.value).then(stored).otherwise(default)
-    both = seen.select(
-        value.cast(DTYPES[feature.dtype]).alias(feature.name), reason.alias(reason_column(feature.name))
-    )
-    return both[feature.name], both[reason_column(feature.name)]
+    value = pl.when(fresh).then(stored).fill_null(default).cast(DTYPES[feature.dtype])
+    return value.alias(feature.name), reason.alias(reason_column(feature.name))
 
 
 def _check_entities(entities: pl.DataFrame, features: Sequence[Feature]) -> None:

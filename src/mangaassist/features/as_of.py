@@ -1,0 +1,156 @@
+"""As-of joins on arrays: one sort of a view's rows serves every lag, one binary search every request.
+
+Entities become small integers once, so that no text is compared twice, and an entity and a time are packed
+into one integer, so that a sort or a search has one key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+EVENT, INGESTED = "event_ts", "ingested_at"
+_KEY, _ROW, _CODE = "__key", "__row", "__code"
+_LARGEST = 2**62
+_MICRO = timedelta(microseconds=1)
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Moments at which entities are asked for.
+
+    Attributes:
+        keys: the distinct entities (column as in the views) with their "__code", 0 and up.
+        codes: shape (n,): the code of each request, -1 where the entity is null.
+        moments: shape (n,): UTC microseconds.
+    """
+
+    keys: pl.DataFrame
+    codes: Integers
+    moments: Integers
+
+    @classmethod
+    def of(cls, entities: pl.Series, moments: pl.Series) -> Requests:
+        """Number the distinct values of ``entities`` (text); ``moments`` are Datetime("us", "UTC")."""
+        name = entities.name
+        keys = entities.drop_nulls().unique().sort().to_frame().with_row_index(_CODE)
+        codes = entities.to_frame().join(keys, on=name, how="left", maintain_order="left")[_CODE]
+        return cls(keys, _integers(codes.cast(pl.Int64).fill_null(-1)), _integers(moments))
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The rows of one view that concern some requests, in the order in which a later one decides.
+
+    Attributes:
+        rows: shape (m,): positions in the view's frame, by entity, event, arrival and values.
+        codes, events, ingested: shape (m,): of those rows; times in UTC microseconds.
+    """
+
+    rows: Integers
+    codes: Integers
+    events: Integers
+    ingested: Integers
+
+    @classmethod
+    def of(cls, view: pl.DataFrame, requests: Requests, others: Callable[[], pl.DataFrame]) -> History:
+        """Order the rows of ``view``, in whatever order they come.
+
+        Args:
+            view: the entity column, event_ts and ingested_at, UTC microseconds.
+            others: every value column of the view, row by row; called only to settle rows that share
+                entity, event and arrival, so that the answer depends neither on the order of files nor on
+                which features are asked for.
+        """
+        entity = requests.keys.columns[-1]
+        own = (
+            view.lazy()
+            .select(entity, EVENT, INGESTED)
+            .with_row_index(_ROW)
+            .join(requests.keys.lazy(), on=entity, how="inner")
+            .select(_ROW, _CODE, EVENT, INGESTED)
+            .collect()
+        )
+        rows, codes, events, ingested = (_integers(own[name]) for name in own.columns)
+        (scaled,), span = _scaled(len(requests.keys), events)
+        key = codes * span + scaled
+        order = _settled(_sorted(key), key, rows, ingested, others)
+        return cls(rows[order], codes[order], events[order], ingested[order])
+
+    def deciding(self, requests: Requests, lag: timedelta) -> Integers:
+        """Per request the position, in the view's frame, of the row that decides; -1 for none.
+
+        A row is visible from max(ingested, event + lag) on. One that becomes visible no earlier than a row
+        that outranks it never decides anything; without those, visibility grows with rank and the newest
+        visible row is found by binary search.
+        """
+        visible = np.maximum(self.ingested, self.events + lag // _MICRO)
+        (since, moments), span = _scaled(len(requests.keys), visible, requests.moments)
+        since += self.codes * span
+        # Later entities have larger keys, so the minimum over all later rows is the entity's own, if any.
+        ahead = np.minimum.accumulate(since[::-1])[::-1]
+        decides = np.append(since[:-1] < ahead[1:], np.ones(min(1, len(since)), dtype=bool))
+        every = bool(decides.all())
+        since, rows, codes = (part if every else part[decides] for part in (since, self.rows, self.codes))
+        wanted = requests.codes * span + moments
+        order = _sorted(wanted)
+        place = np.empty(len(wanted), dtype=np.int64)
+        place[order] = np.searchsorted(since, wanted[order], side="right") - 1
+        found = np.full(len(wanted), -1, dtype=np.int64)
+        hit = np.flatnonzero((place >= 0) & (requests.codes >= 0))
+        hit = hit[codes[place[hit]] == requests.codes[hit]]
+        found[hit] = rows[place[hit]]
+        return found
+
+
+def _integers(values: pl.Series) -> Integers:
+    return values.to_physical().cast(pl.Int64).to_numpy()
+
+
+def _sorted(keys: Integers) -> Integers:
+    """The order that sorts ``keys``, on all cores."""
+    return pl.Series(keys).arg_sort().cast(pl.Int64).to_numpy()
+
+
+def _scaled(kinds: int, *times: Integers) -> tuple[list[Integers], int]:
+    """``times`` as integers in the same order from 0 to below a span, with ``kinds`` spans inside 62 bits.
+
+    Differences from the earliest do, unless there are many entities over many years: then their ranks.
+    """
+    filled = [part for part in times if len(part)]
+    if not filled:
+        return list(times), 1
+    first = min(int(part.min()) for part in filled)
+    span = max(int(part.max()) for part in filled) - first + 1
+    if span * max(1, kinds) < _LARGEST:
+        return [part - first for part in times], span
+    distinct, ranks = np.unique(np.concatenate(times), return_inverse=True)
+    return np.split(ranks, np.cumsum([len(part) for part in times])[:-1]), len(distinct)
+
+
+def _settled(
+    order: Integers, key: Integers, rows: Integers, ingested: Integers, others: Callable[[], pl.DataFrame]
+) -> Integers:
+    """``order`` with rows of equal ``key`` (entity and event) put by arrival and then by value."""
+    ordered = key[order]
+    same = ordered[1:] == ordered[:-1]
+    if not same.any():
+        return order
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    frame = pl.DataFrame({_ROW: order[tied], _KEY: ordered[tied], INGESTED: ingested[order[tied]]})
+    by = [_KEY, INGESTED]
+    if frame.select(by).is_duplicated().any():
+        values = others()
+        names = sorted(values.columns)
+        frame = frame.hstack(values.select(names)[rows[order[tied]]])
+        by += names
+    settled = order.copy()
+    settled[tied] = frame.sort(by, nulls_last=False)[_ROW].to_numpy()
+    return settled
