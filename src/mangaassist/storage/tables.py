@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -27,8 +28,11 @@ from pyiceberg.exceptions import (
     ValidationError,
     ValidationException,
 )
-from pyiceberg.table import Table
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, LessThan
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.table import FileScanTask, Table
 
+from mangaassist.core.clock import utc
 from mangaassist.core.errors import InputError, IntegrityError, Unavailable, nearest
 from mangaassist.core.home import Home
 from mangaassist.storage import maintenance
@@ -38,7 +42,7 @@ from mangaassist.storage.database import BUSY_SECONDS, alone, database_url, expl
 from mangaassist.storage.fingerprint import fingerprint
 from mangaassist.storage.maintenance import Expired
 
-__all__ = ["BufferedWriter", "Expired", "Tables"]
+__all__ = ["Between", "BufferedWriter", "Expired", "Tables"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9][a-z0-9_-]*)+")
 _ADVISORY_KEY = 0x6D616E67615F6361
@@ -79,6 +83,20 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 for _logger in ("pyiceberg.io", "pyiceberg.table"):
     logging.getLogger(_logger).addFilter(_is_news)
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Rows with ``low`` <= ``column`` < ``high``, a column of instants."""
+
+    column: str
+    low: datetime
+    high: datetime
+
+    def filter(self) -> BooleanExpression:
+        """The span as a table's engine understands it."""
+        low, high = (utc(one, field=self.column).isoformat() for one in (self.low, self.high))
+        return And(GreaterThanOrEqual(self.column, low), LessThan(self.column, high))
 
 
 class Tables:
@@ -139,9 +157,17 @@ class Tables:
             return _current(table) or 0
 
     def read(
-        self, name: str, *, snapshot: int | None = None, columns: Sequence[str] | None = None
+        self,
+        name: str,
+        *,
+        snapshot: int | None = None,
+        columns: Sequence[str] | None = None,
+        between: Between | None = None,
     ) -> pl.DataFrame:
         """All rows at ``snapshot`` (default: the newest), the same order every time.
+
+        Args:
+            between: only rows in this span of time; files that hold none are not opened.
 
         Raises:
             InputError: no such table or column. IntegrityError: the snapshot is gone or its files are
@@ -156,7 +182,7 @@ class Tables:
                 next_step="It was expired or never written here: restore it from a backup.",
             )
         known = table.schema().column_names
-        for column in columns or ():
+        for column in (*(columns or ()), *((between.column,) if between else ())):
             if column not in known:
                 raise InputError(
                     f"table '{name}'",
@@ -165,10 +191,43 @@ class Tables:
                     next_step=nearest(column, known),
                 )
         fields = tuple(columns) if columns is not None else ("*",)
+        rows = between.filter() if between else AlwaysTrue()
         with _reading(name):
-            found = pl.from_arrow(table.scan(snapshot_id=snapshot, selected_fields=fields).to_arrow())
+            found = pl.from_arrow(
+                table.scan(row_filter=rows, snapshot_id=snapshot, selected_fields=fields).to_arrow()
+            )
         frame = found if isinstance(found, pl.DataFrame) else found.to_frame()
         return frame.select(columns) if columns is not None else frame
+
+    def since(
+        self, name: str, after: int, *, columns: Sequence[str] | None = None
+    ) -> tuple[pl.DataFrame | None, int]:
+        """The rows of the commits after ``after``, oldest commit first, and the newest commit's number.
+
+        Commits are numbered from 1 without regard to snapshots, so a reader that keeps the number goes on
+        where it stopped, even after the snapshot it stopped at has expired. Older files are not opened.
+
+        Returns:
+            None for no rows, with ``after``, when nothing was committed since or the table does not exist.
+        """
+        table = self._load(name)
+        snapshot = table.current_snapshot() if table is not None else None
+        if table is None or snapshot is None or (snapshot.sequence_number or 0) <= after:
+            return None, after
+        with _reading(name):
+            entries = [
+                entry
+                for manifest in snapshot.manifests(table.io)
+                if manifest.sequence_number > after
+                for entry in manifest.fetch_manifest_entry(table.io)
+                if (entry.sequence_number or 0) > after
+            ]
+            entries.sort(key=lambda entry: (entry.sequence_number or 0, entry.data_file.file_path))
+            schema = table.schema().select(*columns) if columns is not None else table.schema()
+            scan = ArrowScan(table.metadata, table.io, schema, AlwaysTrue())
+            found = pl.from_arrow(scan.to_table([FileScanTask(entry.data_file) for entry in entries]))
+        frame = found if isinstance(found, pl.DataFrame) else found.to_frame()
+        return (frame.select(columns) if columns is not None else frame), snapshot.sequence_number or 0
 
     def exists(self, name: str) -> bool:
         """Whether the table was ever appended to."""
