@@ -61,3 +61,8 @@ def example_id(text: str, model_target: str) -> str:
 def request_id(generator: np.random.Generator) -> str:
     """A version 4 UUID drawn from a generator that is passed in, so that a simulation repeats itself."""
     return str(uuid.UUID(bytes=generator.bytes(16), version=4))
+
+
+def user_digest(user_id: str | None) -> str | None:
+    """What logs keep of a user: enough to count people, nothing to address one by."""
+    return None if user_id is None else digest_bytes(b"user\x00" + user_id.encode())[:32]

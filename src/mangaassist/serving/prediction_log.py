@@ -16,7 +16,6 @@ import pyarrow as pa
 
 from mangaassist.core.errors import InputError
 from mangaassist.core.home import Home
-from mangaassist.core.identity import digest_bytes
 from mangaassist.storage.spool import Spool
 from mangaassist.storage.tables import Tables
 
@@ -148,11 +147,6 @@ def predictions_table(story: str) -> str:
 def outcomes_table(story: str) -> str:
     """The table a story's outcomes end up in."""
     return f"outcomes.{story}"
-
-
-def user_digest(user_id: str | None) -> str | None:
-    """What the log keeps of a user: enough to count people, nothing to address one by."""
-    return None if user_id is None else digest_bytes(b"user\x00" + user_id.encode())[:32]
 
 
 class PredictionLog:

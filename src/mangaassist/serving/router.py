@@ -9,13 +9,13 @@ from enum import StrEnum
 from hashlib import blake2b
 from time import perf_counter
 
-from mangaassist.core.identity import digest_bytes
+from mangaassist.core.identity import digest_bytes, user_digest
 from mangaassist.core.language import Language, detect_language, japanese_share
 from mangaassist.core.story import Prediction
 from mangaassist.promotion.versions import SHADOW, Deployment
 from mangaassist.serving.live import Live, LivePointer
 from mangaassist.serving.model_server import ModelFailed, ModelServer
-from mangaassist.serving.prediction_log import PredictionRecord, user_digest
+from mangaassist.serving.prediction_log import PredictionRecord
 
 NO_ANSWER = Prediction("", 0.0, True, ())
 """What is answered when no model can: abstaining is always safe."""

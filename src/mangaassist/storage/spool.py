@@ -12,7 +12,7 @@ import fcntl
 import os
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,10 +104,20 @@ class Spool:
         if batch.error is not None:
             raise unwritable(self._folder, batch.error) from batch.error
 
-    def drain(self, tables: _Tables, table: str, schema: pa.Schema) -> int:
-        """Move what was appended, by all processes, into ``table``; returns the number of records.
+    def drain(
+        self,
+        tables: _Tables,
+        table: str,
+        schema: pa.Schema,
+        *,
+        admit: Callable[[pa.Table], pa.Table] = lambda rows: rows,
+    ) -> int:
+        """Move what was appended, by all processes, into ``table``; returns the number of records read.
 
         A spool belongs to the first table it is drained into. Keys a record lacks become empty values.
+
+        Args:
+            admit: chooses, before each commit, which of its rows enter the table; the others are done with.
 
         Raises:
             InputError: another table, or records that do not fit ``schema``; they stay in the spool.
@@ -117,7 +127,7 @@ class Spool:
         with self._failing_clearly(), self._drain_lock():
             key = f"spool.{self._identity(table)}"
             while True:
-                count, more = self._drain_once(tables, table, schema, key)
+                count, more = self._drain_once(tables, table, schema, key, admit)
                 moved += count
                 if not more:
                     return moved
@@ -175,7 +185,14 @@ class Spool:
     def _paths(self) -> list[Path]:
         return sorted(self._folder.glob(f"*{SUFFIX}")) if self._folder.exists() else []
 
-    def _drain_once(self, tables: _Tables, table: str, schema: pa.Schema, key: str) -> tuple[int, bool]:
+    def _drain_once(
+        self,
+        tables: _Tables,
+        table: str,
+        schema: pa.Schema,
+        key: str,
+        admit: Callable[[pa.Table], pa.Table],
+    ) -> tuple[int, bool]:
         """One commit; how many records it moved and whether there may be more."""
         marks: dict[str, int] = orjson.loads(tables.marks(table).get(key, "{}"))
         paths = self._paths()
@@ -188,7 +205,7 @@ class Spool:
             ends = {one.path.name: one.end for one in taken}
             tables.append(
                 table,
-                rows_of(records, schema),
+                admit(rows_of(records, schema)),
                 properties={key: canonical_json(ranges).decode()},
                 marks={key: canonical_json({**kept, **ends}).decode()},
             )
