@@ -28,7 +28,7 @@ from pyiceberg.exceptions import (
     ValidationError,
     ValidationException,
 )
-from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, LessThan
+from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import FileScanTask, Table
 
@@ -93,10 +93,10 @@ class Between:
     low: datetime
     high: datetime
 
-    def filter(self) -> BooleanExpression:
+    def filter(self) -> str:
         """The span as a table's engine understands it."""
         low, high = (utc(one, field=self.column).isoformat() for one in (self.low, self.high))
-        return And(GreaterThanOrEqual(self.column, low), LessThan(self.column, high))
+        return f"{self.column} >= '{low}' and {self.column} < '{high}'"
 
 
 class Tables:
