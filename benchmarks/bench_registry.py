@@ -26,6 +26,7 @@ import numpy as np
 from mangaassist.core.home import Home
 from mangaassist.core.identity import canonical_json
 from mangaassist.core.verdict import Action, Decision, Status, Verdict
+from mangaassist.governance.signing import KeyRing
 from mangaassist.promotion.registry import Registry
 from mangaassist.serving.live import LivePointer
 from mangaassist.storage.artifacts import ArtifactStore
@@ -56,7 +57,9 @@ class Row:
 
 
 def open_registry(home: Home) -> Registry:
-    return Registry(Ledger.open(home), ArtifactStore(home.folder("artifacts")))
+    ledger = Ledger.open(home)
+    keys = KeyRing(ledger, home.folder("keys"), "us")
+    return Registry(ledger, ArtifactStore(home.folder("artifacts")), keys)
 
 
 def gate() -> Decision:

@@ -32,6 +32,7 @@ from mangaassist.core.clock import SystemClock
 from mangaassist.core.home import Home
 from mangaassist.core.story import CanaryStage, Story
 from mangaassist.core.verdict import Action, Decision
+from mangaassist.governance.signing import KeyRing
 from mangaassist.promotion.controller import Controller
 from mangaassist.promotion.registry import Registry
 from mangaassist.serving.api import PredictBody
@@ -82,7 +83,9 @@ class Load:
 
 
 def open_registry(home: Home) -> Registry:
-    return Registry(Ledger.open(home), ArtifactStore(home.folder("artifacts")))
+    ledger = Ledger.open(home)
+    keys = KeyRing(ledger, home.folder("keys"), "us")
+    return Registry(ledger, ArtifactStore(home.folder("artifacts")), keys)
 
 
 def promoted(home: Home, seed: int) -> None:

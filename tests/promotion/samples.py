@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from mangaassist.core.home import Home
 from mangaassist.core.story import CanaryStage, RolloutPolicy
 from mangaassist.core.verdict import Action, Decision, Status, Verdict
+from mangaassist.governance.signing import KeyRing
 from mangaassist.promotion.registry import Registry
 from mangaassist.promotion.versions import Version
 from mangaassist.storage.artifacts import ArtifactStore
@@ -27,7 +28,9 @@ TAGS = {
 
 def registry(home: Home) -> Registry:
     """A registry of its own connections, as another process would have."""
-    return Registry(Ledger.open(home), ArtifactStore(home.folder("artifacts")))
+    ledger = Ledger.open(home)
+    keys = KeyRing(ledger, home.folder("keys"), "us")
+    return Registry(ledger, ArtifactStore(home.folder("artifacts")), keys)
 
 
 def passing(subject: str, *, at: datetime = AT, actor: str = "policy") -> Decision:

@@ -219,14 +219,15 @@ def test_shadow_copies_are_made_beside_the_answer(client: TestClient, service: S
     assert len(rows) == 20
 
 
-def test_metrics(client: TestClient) -> None:
+def test_metrics(client: TestClient, service: Service) -> None:
     """GOV-1: language in every metric; one registry per server."""
     for text in ("hello", "返品したい"):
         client.post(PREDICT, json={"text": text})
     text = client.get("/metrics").text
     assert 'mangaassist_requests_total{arm="champion",language="ja",story="intent",version="1"} 1.0' in text
     assert "mangaassist_log_rows_total 2.0" in text
-    assert 'mangaassist_live_epoch{story="intent"} 4.0' in text
+    epoch = service.registry.deployment("intent").epoch
+    assert f'mangaassist_live_epoch{{story="intent"}} {epoch:.1f}' in text
 
 
 def test_two_servers_in_one_process_stay_apart(home: Home, clock: SimulatedClock) -> None:

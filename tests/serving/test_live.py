@@ -10,13 +10,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.promotion.samples import add, failing, registry, to_canary, to_champion
-from tests.serving.samples import stack
+from tests.promotion.samples import AT, add, failing, registry, to_canary, to_champion
+from tests.serving.samples import load_toy, stack
 
 from mangaassist.core.errors import IntegrityError, Unavailable
 from mangaassist.core.home import Home
+from mangaassist.governance.signing import KeyRing
+from mangaassist.promotion.registry import Registry
 from mangaassist.serving.live import LivePointer, Readers
-from mangaassist.serving.model_server import ModelFailed
+from mangaassist.serving.model_server import ModelFailed, ModelServer
 
 SECOND = timedelta(seconds=1)
 
@@ -106,12 +108,15 @@ _READER = """
 import sys
 from pathlib import Path
 from mangaassist.core.home import Home
+from mangaassist.governance.signing import KeyRing
 from mangaassist.promotion.registry import Registry
 from mangaassist.serving.live import LivePointer
 from mangaassist.storage.artifacts import ArtifactStore
 from mangaassist.storage.ledger import Ledger
 home = Home.open(Path(sys.argv[1]))
-pointer = LivePointer(Registry(Ledger.open(home), ArtifactStore(home.folder("artifacts"))), home=home)
+ledger = Ledger.open(home)
+keys = KeyRing(ledger, home.folder("keys"), "us")
+pointer = LivePointer(Registry(ledger, ArtifactStore(home.folder("artifacts")), keys), home=home)
 pointer.resolve("intent")
 pointer.start()
 print("ready", flush=True)
@@ -170,6 +175,28 @@ def test_a_flipped_byte_is_caught_at_load(home: Home) -> None:
     served.pointer.refresh()
     answer = served.ask()
     assert (answer.version, answer.records[0].error) == (None, "IntegrityError")
+
+
+def test_a_version_nobody_trusted_vouches_for_is_not_loaded(home: Home) -> None:
+    """GOV-3: a revoked key ends loading, a new signature brings it back; other regions need their own."""
+    served = stack(home)
+    version = to_champion(served.registry, run="r1")
+    served.registry.keys.revoke("us", version.signatures["us"].key, reason="lost", actor="emi", at=AT)
+    with pytest.raises(IntegrityError, match="revoked: lost"):
+        served.server.model("intent", 1)
+    served.registry.sign("intent", 1, actor="emi", at=AT)
+    assert served.server.warm("intent", 1) == ""
+    abroad = Registry(
+        served.registry.ledger,
+        served.registry.artifacts,
+        KeyRing(served.registry.ledger, home.folder("keys"), "jp"),
+    )
+    with pytest.raises(IntegrityError, match="a copy signed for us"):
+        ModelServer(abroad, load=load_toy).model("intent", 1)
+    epoch = abroad.deployment("intent").epoch
+    abroad.sign("intent", 1, actor="emi", at=AT)
+    assert abroad.deployment("intent").epoch == epoch
+    assert ModelServer(abroad, load=load_toy).warm("intent", 1) == ""
 
 
 def test_a_repaired_artifact_loads_after_warm(home: Home) -> None:

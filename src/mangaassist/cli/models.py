@@ -9,14 +9,11 @@ import typer
 from mangaassist.cli.session import ActorOption, HomeOption, JsonOption, NameArgument, ReasonOption, session
 from mangaassist.core.errors import ExitCode
 
-registry = typer.Typer(no_args_is_help=True, help="Registered versions.")
-
 
 def register(app: typer.Typer) -> None:
     """Hang these commands into the root application."""
     for command in (retrain, evaluate, predict, promote, rollback, freeze, explain):
         app.command()(command)
-    app.add_typer(registry, name="registry")
 
 
 def retrain(
@@ -170,33 +167,3 @@ def explain(
     platform.module(name)
     found = run(platform.registry, name, version)
     here.answer(found.body, lambda: typer.echo("\n".join(found.lines)))
-
-
-@registry.command("list")
-def list_versions(
-    context: typer.Context, name: NameArgument, home: HomeOption = None, as_json: JsonOption = False
-) -> None:
-    """Every version of a story with its status and golden accuracy."""
-    from mangaassist.cli import render
-    from mangaassist.lifecycle.catalogue import versions
-
-    here = session(context, home, as_json)
-    rows = versions(here.platform(), name)
-    columns = ("version", "status", "accuracy", "labels", "code", "registered (UTC)", "capped")
-
-    def text() -> None:
-        cells = [
-            (
-                row["version"],
-                row["status"],
-                row["accuracy"],
-                row["label_version"],
-                row["code_revision"][:7],
-                render.minute(row["registered_at"]),
-                row["capped"],
-            )
-            for row in rows
-        ]
-        render.table(f"Versions of {name}", columns, cells)
-
-    here.answer({"story": name, "versions": rows}, text)

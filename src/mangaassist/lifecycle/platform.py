@@ -11,6 +11,7 @@ from mangaassist.core.home import Home
 if TYPE_CHECKING:
     from mangaassist.core.story import Story, StoryModule
     from mangaassist.features.store import FeatureStore
+    from mangaassist.governance.signing import KeyRing
     from mangaassist.governance.switches import Switches
     from mangaassist.labels.intake import LabelStore
     from mangaassist.promotion.registry import Registry
@@ -57,10 +58,16 @@ class Platform:
         return Switches(self.ledger)
 
     @cached_property
+    def keys(self) -> KeyRing:
+        from mangaassist.governance.signing import KeyRing
+
+        return KeyRing(self.ledger, self.home.folder("keys"), self.home.settings.region)
+
+    @cached_property
     def registry(self) -> Registry:
         from mangaassist.promotion.registry import Registry
 
-        return Registry(self.ledger, self.artifacts, self.switches)
+        return Registry(self.ledger, self.artifacts, self.keys, self.switches)
 
     @cached_property
     def labels(self) -> LabelStore:

@@ -15,6 +15,7 @@ from typing import Any
 from mangaassist.core.errors import Conflict, GateRefused, InputError
 from mangaassist.core.story import CanaryStage
 from mangaassist.core.verdict import Decision
+from mangaassist.governance.signing import KeyRing
 from mangaassist.governance.switches import Switches
 from mangaassist.promotion.requirements import (
     known,
@@ -42,6 +43,7 @@ from mangaassist.promotion.versions import (
     ROLLED_BACK,
     SHADOW,
     SHADOW_STARTED,
+    SIGNED,
     Deployment,
     StoryState,
     Version,
@@ -55,15 +57,21 @@ from mangaassist.training.tags import RunTags
 _ATTEMPTS = 100
 """Appends that only lost to a registration are repeated; each loss means another process got through."""
 
+_BESIDE_DEPLOYMENTS = frozenset({REGISTERED, SIGNED})
+"""Entries that say something about a version and change nobody's answers."""
+
 Build = Callable[[StoryState], Mapping[str, Any] | None]
 
 
 class Registry:
     """The registry of one ledger; safe to share between threads."""
 
-    def __init__(self, ledger: Ledger, artifacts: ArtifactStore, switches: Switches | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, artifacts: ArtifactStore, keys: KeyRing, switches: Switches | None = None
+    ) -> None:
         self.ledger = ledger
         self.artifacts = artifacts
+        self.keys = keys
         self.switches = switches or Switches(ledger)
         self._lock = threading.RLock()
         self._states: dict[str, StoryState] = {}
@@ -100,6 +108,34 @@ class Registry:
             InputError: there is none of that number.
         """
         return known(self.state(story), number)
+
+    def verified(self, story: str, number: int) -> Version:
+        """One version whose artifact this region's key vouches for: what may be loaded (GOV-3).
+
+        Raises:
+            InputError: there is none of that number. IntegrityError: nobody trusted vouches for it.
+        """
+        version = self.get(story, number)
+        self.keys.verify(version.signatures, version.artifact, name=version.name)
+        return version
+
+    def sign(
+        self, story: str, number: int, *, region: str | None = None, actor: str, at: datetime
+    ) -> Version:
+        """Vouch for a version with the region's present key: a copy for another region, or a new key.
+
+        Raises:
+            GateRefused: this machine does not hold the region's key.
+            IntegrityError: the artifact is damaged.
+        """
+
+        def build(state: StoryState) -> Mapping[str, Any]:
+            version = known(state, number)
+            self._check_stored(version.artifact, {})
+            signature = self.keys.sign(version.artifact, name=version.name, region=region, actor=actor, at=at)
+            return {"version": number, "signature": signature.as_dict()}
+
+        return self._commit(story, SIGNED, build, actor=actor, at=at).versions[number]
 
     def before_failure(self, story: str, number: int) -> tuple[Entry, Deployment]:
         """The last entry that failed a version, and the deployment it ended.
@@ -176,9 +212,11 @@ class Registry:
         def build(state: StoryState) -> Mapping[str, Any] | None:
             if of_run(state, run_id, artifact) is not None:
                 return None
+            number = len(state.versions) + 1
             return {
                 **content,
-                "version": len(state.versions) + 1,
+                "version": number,
+                "signature": self.keys.sign(artifact, name=f"{story}/{number}", actor=actor, at=at).as_dict(),
                 "rollback_to": state.deployment.champion,
             }
 
@@ -348,7 +386,7 @@ class Registry:
         """
         for _ in range(_ATTEMPTS):
             state = self.state(story)
-            if epoch is None and kind != REGISTERED:
+            if epoch is None and kind not in _BESIDE_DEPLOYMENTS:
                 epoch = state.deployment.epoch
             if epoch is not None and state.deployment.epoch != epoch:
                 raise moved(story, epoch, state.deployment)

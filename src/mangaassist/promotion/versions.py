@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from mangaassist.core.clock import isoformat
 from mangaassist.core.verdict import Action, Decision
+from mangaassist.governance.signing import Signature
 from mangaassist.storage.ledger import Entry
 
 REGISTERED: Final = "registry.registered"
@@ -24,6 +25,7 @@ PROMOTED: Final = "registry.promoted"
 FAILED: Final = "registry.failed"
 ROLLED_BACK: Final = "registry.rolled_back"
 REENABLED: Final = "registry.reenabled"
+SIGNED: Final = "registry.signed"
 ADVANCING: Final = frozenset({SHADOW_STARTED, ADVANCED, PROMOTED, REENABLED})
 
 NONE, SHADOW, FULL = "none", "shadow", "full"
@@ -62,6 +64,7 @@ class Version:
         policy: digest of the story specification it was gated by.
         waivers: what was waived for it: name, actor, reason.
         entry: ledger sequence of its registration.
+        signatures: who vouches for the artifact, by region (GOV-3).
     """
 
     story: str
@@ -78,6 +81,7 @@ class Version:
     policy: str
     waivers: tuple[Mapping[str, str], ...]
     entry: int
+    signatures: Mapping[str, Signature]
 
     @property
     def label_version(self) -> Any:
@@ -105,6 +109,7 @@ class Version:
             "registered_at": isoformat(self.registered_at),
             "run_id": self.run_id,
             "waivers": [dict(waiver) for waiver in self.waivers],
+            "signatures": {region: one.as_dict() for region, one in sorted(self.signatures.items())},
         }
 
 
@@ -213,8 +218,21 @@ def _registered(state: StoryState, entry: Entry) -> StoryState:
         policy=body["policy"],
         waivers=tuple(body["waivers"]),
         entry=entry.sequence,
+        signatures=_signatures({}, body.get("signature")),
     )
     return replace(state, versions={**state.versions, version.number: version})
+
+
+def _signed(state: StoryState, entry: Entry) -> StoryState:
+    version = state.versions[entry.body["version"]]
+    signatures = _signatures(version.signatures, entry.body["signature"])
+    changed = replace(version, signatures=signatures)
+    return replace(state, versions={**state.versions, version.number: changed})
+
+
+def _signatures(known: Mapping[str, Signature], body: Mapping[str, str] | None) -> dict[str, Signature]:
+    """A version of a release before signing has none, and is not loaded until somebody signs it."""
+    return {**known} if body is None else {**known, body["region"]: Signature(**body)}
 
 
 def _shadow_started(state: StoryState, entry: Entry) -> StoryState:
@@ -284,6 +302,7 @@ _FOLDS = {
     PROMOTED: _promoted,
     FAILED: _failed,
     ROLLED_BACK: _rolled_back,
+    SIGNED: _signed,
 }
 
 

@@ -60,7 +60,7 @@ class ModelServer:
         """The loaded model of a version; a damaged one is not read again until :meth:`warm`.
 
         Raises:
-            IntegrityError: a byte of the artifact changed, or its preprocessing is not what serving has.
+            IntegrityError: no trusted signature, a changed byte, or preprocessing that serving does not have.
             InputError: no such version.
         """
         key = (story, number)
@@ -122,8 +122,8 @@ class ModelServer:
             return list(self._models)
 
     def _read(self, key: tuple[str, int]) -> Model:
-        version = self._registry.get(*key)
         try:
+            version = self._registry.verified(*key)
             model = self._load(self._registry.artifacts.files(version.artifact))
         except IntegrityError as error:
             with self._lock:
