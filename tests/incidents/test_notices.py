@@ -153,7 +153,7 @@ def test_no_secret_is_stored_or_shown(home: Home, clock: SimulatedClock, receive
     assert len(misspelt(opened.settings.notices)) == 1
     shown = [repr(opened), str(outbox.recent()), str(outbox.standing(now=clock.now()))]
     outbox.close()
-    shown += [path.read_bytes().decode("latin-1") for path in home.path.glob("outbox.db*")]
+    shown += [path.read_bytes().decode("latin-1") for path in home.path.glob("state.db*")]
     for secret in ("hunter2secret", "T0PS3CRET", str(receiver.port)):
         assert not any(secret in text for text in shown), secret
 

@@ -20,7 +20,7 @@ from mangaassist.core.home import Home
 from mangaassist.core.settings import NoticeRoutes
 from mangaassist.core.verdict import Status, Verdict
 from mangaassist.incidents.notices import Address, Notice, Sender, addresses, routed, row
-from mangaassist.storage.database import connect, database_url, explained, take_advisory_lock
+from mangaassist.storage.database import STATE, connect, database_url, explained, take_advisory_lock
 
 CLAIM = timedelta(minutes=2)
 """How long one attempt may take; Apprise gives up on a silent server after seconds."""
@@ -108,8 +108,8 @@ class Outbox:
 
     @classmethod
     def open(cls, home: Home) -> Outbox:
-        """The outbox of ``home``: in the ledger's database on a server, in ``outbox.db`` beside it else."""
-        url = database_url(home.settings.ledger_url, field="ledger_url", default=home.path / "outbox.db")
+        """The outbox of ``home``: in the ledger's database on a server, in the state file beside it else."""
+        url = database_url(home.settings.ledger_url, field="ledger_url", default=home.path / STATE)
         outbox = cls(connect(url), home.path, home.settings.notices)
         with explained("outbox", home.path), home.lock("outbox"), outbox._writer.begin() as connection:
             take_advisory_lock(connection, _ADVISORY_KEY)

@@ -114,7 +114,7 @@ def proposed(known: Known, *, now: datetime, before: Past | None = None) -> Iter
 
     if incident.alarms:
         monitor = Monitor.of(min(incident.alarms, key=lambda one: one.onset.likeliest))
-        yield item(f"Page when {monitor.sentence}.", clock.ON_CALL, 1, monitor)
+        yield item(f"Page on {monitor.sentence}.", clock.ON_CALL, 1, monitor)
     mine = past(known)
     if mine.detect > 15:
         late = f"The alarm came {mine.detect:.0f} min after the onset (target 15): find what moved first."
@@ -159,7 +159,7 @@ def _said(kind: str, actor: str, body: Any) -> Iterator[str]:
             words = walk.category.replace("_", " ")
             yield f"triage walked by {_role(actor)}: {words} ({walk.probability:.0%})."
             for verdict in walk.verdicts:
-                yield f"  {_WORDS[verdict.status]} {verdict.name}: {verdict.sentence}"
+                yield f"{_WORDS[verdict.status]} {verdict.name}: {verdict.sentence}"
         case records.MITIGATED:
             yield f"mitigated by {_role(actor)}.{reason}"
         case records.RECOVERED:
@@ -250,7 +250,10 @@ def _silent_changes(known: Known) -> Iterator[str]:
 
 def _item_line(item: ActionItem) -> str:
     box = " " if item.open else "x"
-    watch = f" Monitor: {item.monitor.sentence}." if item.monitor else ""
+    watch = ""
+    if item.monitor:
+        said = item.monitor.sentence
+        watch = " (a monitor)" if said in item.title else f" Monitor: {said}."
     ended = "" if item.open else f" Done: {item.outcome}"
     owner = item.owner.replace("_", " ")
     return f"- [{box}] `{item.id}` {item.title}{watch} (owner: {owner}; due {item.due:%Y-%m-%d}){ended}"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mangaassist.features.store import FeatureStore
     from mangaassist.governance.signing import KeyRing
     from mangaassist.governance.switches import Switches
+    from mangaassist.incidents.outbox import Outbox
     from mangaassist.labels.intake import LabelStore
     from mangaassist.promotion.registry import Registry
     from mangaassist.serving.model_server import ModelServer
@@ -86,6 +87,12 @@ class Platform:
         from mangaassist.serving.model_server import ModelServer
 
         return ModelServer(self.registry)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        from mangaassist.incidents.outbox import Outbox
+
+        return Outbox.open(self.home)
 
     def module(self, name: str) -> StoryModule:
         """The story's folder, loaded; an unknown name is an InputError with the nearest one."""

@@ -18,6 +18,9 @@ from mangaassist.core.errors import InputError, IntegrityError, MangaAssistError
 from mangaassist.core.home import unwritable
 
 BUSY_SECONDS = 60.0
+STATE = "state.db"
+"""The SQLite file of what may be forgotten once it is done: notices to send, jobs to run. It stands beside
+the ledger, so that neither waits for the other's lock; on a server both are in one database."""
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 _WAITED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _ERRNO = {
