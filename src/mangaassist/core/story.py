@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+Combination = Literal["priority", "majority", "model"]
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """Which labels a retrain reads (RET-1): the last ``days`` (sliding) or everything (cumulative)."""
@@ -42,6 +45,50 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
+class ImplicitPolicy:
+    """What a shopper's acts say about an item shown for a query, and how much of it is needed.
+
+    A purchase that stayed, a cart, or a click with a long enough look speak for the item; a return or a
+    quick way back speak against it, and so, weakly, does being seen and left alone. Every act counts for
+    1 / examination of its position (LAB-8).
+
+    Attributes:
+        relevant, irrelevant: the two labels.
+        satisfied: a click followed by a look this long or longer speaks for the item (30 s: Fox et al. 2005,
+            ACM TOIS 23).
+        quick_back: a shorter one than this speaks against it; in between it says nothing.
+        purchase, cart, click, returned, quick, left: the weight of each kind of act.
+        maturity: how long after the list was shown its acts are waited for.
+        window: how far back lists are read.
+        floor: smallest examination divided by; a position below it counts for 1 / floor.
+        least_requests: informative requests an examination estimate needs, per surface and device.
+        widest: largest half-width of its interval, relative to the estimate.
+        least_effective: effective number of clicks behind a surface's and device's labels.
+        least_shown: times a pair was shown before it may have a label.
+        least_confidence: share of the weight the label must have.
+    """
+
+    relevant: str = "relevant"
+    irrelevant: str = "irrelevant"
+    satisfied: timedelta = timedelta(seconds=30)
+    quick_back: timedelta = timedelta(seconds=5)
+    purchase: float = 3.0
+    cart: float = 2.0
+    click: float = 1.0
+    returned: float = 3.0
+    quick: float = 1.0
+    left: float = 0.2
+    maturity: timedelta = timedelta(days=14)
+    window: timedelta = timedelta(days=90)
+    floor: float = 0.05
+    least_requests: int = 300
+    widest: float = 0.5
+    least_effective: float = 50.0
+    least_shown: int = 10
+    least_confidence: float = 0.6
+
+
+@dataclass(frozen=True, slots=True)
 class LabelPolicy:
     """Where labels come from and how good they must be.
 
@@ -52,6 +99,10 @@ class LabelPolicy:
         agreement_floor: kappa below which a lot is rejected, per language pool (LAB-4, LAB-7).
         holdout_floor: kappa below which an accepted lot stays out of hold-outs.
         precision_floor: lower confidence bound on programmatic and LLM precision (LAB-6).
+        implicit: how labels are made of what shoppers do, for a story that accepts "implicit".
+        combination: how sources become one label: "priority" (the first source that voted),
+            "majority" (one vote for each source) or "model" (Dawid-Skene over everybody who voted).
+        classes: the labels there are; empty accepts any.
     """
 
     sources: tuple[str, ...] = ("vendor", "programmatic", "llm")
@@ -59,6 +110,9 @@ class LabelPolicy:
     agreement_floor: float = 0.65
     holdout_floor: float = 0.75
     precision_floor: float = 0.90
+    implicit: ImplicitPolicy = ImplicitPolicy()
+    combination: Combination = "priority"
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,34 +1,31 @@
-"""Read somebody's labelled file: CSV, TSV, JSONL or Parquet, with exact places in every complaint."""
+"""Read somebody's labelled file, a table or a Label Studio export, with exact places in every complaint."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import polars as pl
 
-from mangaassist.core.clock import isoformat, parse_instant, utc
+from mangaassist.core.clock import utc
 from mangaassist.core.errors import InputError, nearest
 from mangaassist.core.identity import canonical_text, digest_bytes
-from mangaassist.core.language import Language, detect_language
-from mangaassist.labels.tabular import READERS, Cells, too_long
+from mangaassist.labels.exports import EXPORT_READERS
+from mangaassist.labels.repeats import Repeats, without_repeats
+from mangaassist.labels.rows import MAX_FIELD, Row, understand
+from mangaassist.labels.tabular import READERS, Reader
 
-Row = tuple[int, str, str, str, str | None, datetime | None]
-"""Place, text, label, language, group and capture time of one row."""
+__all__ = ["FORMS", "MAX_FIELD", "Columns", "Form", "ImportReport", "ImportedFile", "form_of", "read_file"]
 
-MAX_FIELD = 100_000
-"""Longest accepted text or label, in characters: far above any message, far below what stalls a tokeniser."""
+Form = Literal["table", "label-studio"]
+FORMS: tuple[Form, ...] = get_args(Form)
+"""What a file may be: rows with columns, or an export of Label Studio."""
 
-_LANGUAGES = {
-    Language.EN: ("en", "eng", "english", "en-us", "en_us", "en-gb", "en_gb"),
-    Language.JA: ("ja", "jp", "jpn", "japanese", "ja-jp", "ja_jp", "日本語"),
-    Language.MIXED: ("mixed", "en-ja", "en/ja", "ja-en", "ja/en", "en-jp", "jp-en", "bilingual"),
-}
-_SPELLINGS = {spelling: language for language, known in _LANGUAGES.items() for spelling in known}
+_FORMATS: Mapping[Form, Mapping[str, Reader]] = {"table": READERS, "label-studio": EXPORT_READERS}
 _SCHEMA = {
     "line": pl.Int64(),
     "text": pl.String(),
@@ -36,18 +33,43 @@ _SCHEMA = {
     "language": pl.String(),
     "group_id": pl.String(),
     "captured_at": pl.Datetime("us", "UTC"),
+    "annotator_id": pl.String(),
+    "lot": pl.String(),
+    "labeled_at": pl.Datetime("us", "UTC"),
+    "escalation": pl.Boolean(),
+    "metadata": pl.String(),
 }
+
+
+def form_of(name: str) -> Form:
+    """The form called ``name``.
+
+    Raises:
+        InputError: for an unknown one, with the nearest.
+    """
+    for form in FORMS:
+        if form == name:
+            return form
+    raise InputError("--format", expected=" or ".join(FORMS), got=repr(name), next_step=nearest(name, FORMS))
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
     """Which columns of the file mean what.
 
+    In an export of Label Studio ``label`` is the ``from_name`` of the choices and the others are keys of a
+    task's data; annotator and labelling time come from the annotations themselves.
+
     Attributes:
         text, label: required.
         language: en, ja or mixed in any usual spelling; None detects it by script.
         group: conversation or user; None makes every text its own group.
-        time: when the text was captured, ISO 8601; None means the moment of the import.
+        time: when the text was captured, ISO 8601; None means when it was first labelled, or, where the file
+            does not say that either, the moment of the import.
+        annotator: who gave the label; an annotator has one vote on a text, the last one given.
+        lot: the agreement lot it was given in.
+        labeled: when it was given, ISO 8601; None means the moment of the import.
+        escalation: true where a senior annotator settled a disagreement.
     """
 
     text: str
@@ -55,6 +77,10 @@ class Columns:
     language: str | None = None
     group: str | None = None
     time: str | None = None
+    annotator: str | None = None
+    lot: str | None = None
+    labeled: str | None = None
+    escalation: str | None = None
 
     def named(self) -> dict[str, str]:
         """The columns in use, by meaning."""
@@ -66,26 +92,40 @@ class ImportReport:
     """What a file held.
 
     Attributes:
-        rows: data rows read.
-        kept: rows that became labels.
-        duplicates: rows dropped because the same canonical text had come with the same label before.
+        rows: statements read.
+        kept: those that became labels.
+        duplicates: dropped, because the same canonical text came with the same label more than once, from the
+            same annotator where one is named.
+        relabelled: dropped, because the same annotator said something else about the text later.
         conflicts: canonical texts that came with more than one label; every label is kept as a vote.
         classes: labels with their number of kept rows, most frequent first.
         languages: languages with their number of kept rows.
+        annotators: named annotators among them.
+        lots: agreement lots with their number of kept rows.
+        left_out: why something in the file that is no label was left out -> how often.
         notes: sentences worth reading; empty when there is nothing to say.
     """
 
     rows: int
     kept: int
     duplicates: int
+    relabelled: int
     conflicts: int
     classes: tuple[tuple[str, int], ...]
     languages: tuple[tuple[str, int], ...]
+    annotators: int
+    lots: tuple[tuple[str, int], ...]
+    left_out: Mapping[str, int]
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """The report as a JSON object."""
-        counts = {"classes": dict(self.classes), "languages": dict(self.languages)}
+        counts = {
+            "classes": dict(self.classes),
+            "languages": dict(self.languages),
+            "lots": dict(self.lots),
+            "left_out": dict(self.left_out),
+        }
         return {**asdict(self), **counts, "notes": list(self.notes)}
 
 
@@ -96,8 +136,7 @@ class ImportedFile:
     Attributes:
         name: file name without its folder.
         digest: SHA-256 of its bytes.
-        rows: one row per kept label: line, text, label, language, group_id (null: none given) and
-            captured_at (null: none given).
+        rows: one row per kept label, the fields of :class:`mangaassist.labels.rows.Row`.
         report: what was found on the way.
     """
 
@@ -107,30 +146,65 @@ class ImportedFile:
     report: ImportReport
 
 
-def read_file(path: Path, columns: Columns, *, now: datetime) -> ImportedFile:
-    """Read ``path``; nothing is guessed, and nothing dropped except exact repeats, which are counted.
+def read_file(
+    path: Path,
+    columns: Columns,
+    *,
+    now: datetime,
+    form: Form = "table",
+    lot: str | None = None,
+    classes: Sequence[str] = (),
+) -> ImportedFile:
+    """Read ``path``; nothing is guessed, and nothing dropped without being counted.
 
     Args:
-        now: the present; later capture times are refused.
+        now: the present; later times are refused.
+        form: what the file is.
+        lot: the agreement lot of every row.
+        classes: the labels there are; empty accepts any.
 
     Raises:
         InputError: naming line, expectation and next step, for anything that cannot be used as it is.
     """
+    lot = _lot(lot, columns)
     data = _bytes(path)
-    cells = READERS[_format(path)](data, columns.named(), path.name)
-    rows = _understand(cells, columns, utc(now, field="now"))
-    kept, duplicates, conflicts = _deduplicate(rows)
+    cells = _reader(path, form)(data, columns.named(), path.name)
+    rows = understand(cells, now=utc(now, field="now"), classes=classes)
+    if lot is not None:
+        rows = [replace(row, lot=lot) for row in rows]
+    kept, repeats = without_repeats(rows)
     report = ImportReport(
         rows=len(rows),
         kept=len(kept),
-        duplicates=duplicates,
-        conflicts=len(conflicts),
-        classes=_tally(row[2] for row in kept),
-        languages=_tally(row[3] for row in kept),
-        notes=_notes(kept, duplicates, conflicts, grouped=columns.group is not None),
+        duplicates=repeats.duplicates,
+        relabelled=repeats.relabelled,
+        conflicts=len(repeats.conflicts),
+        classes=_tally(row.label for row in kept),
+        languages=_tally(row.language for row in kept),
+        annotators=len({row.annotator_id for row in kept} - {None}),
+        lots=_tally(row.lot for row in kept if row.lot is not None),
+        left_out={reason: n for reason, n in cells.left_out.items() if n},
+        notes=tuple(_notes(kept, repeats, columns, cells.left_out, cells.unit)),
     )
-    frame = pl.DataFrame(kept, schema=_SCHEMA, orient="row")
+    frame = pl.DataFrame([astuple(row) for row in kept], schema=_SCHEMA, orient="row")
     return ImportedFile(path.name, digest_bytes(data), frame, report)
+
+
+def _lot(lot: str | None, columns: Columns) -> str | None:
+    if lot is None:
+        return None
+    if columns.lot is not None:
+        raise InputError(
+            "--lot",
+            expected="one lot for the whole file, or a column that names it",
+            got=f"both '{lot}' and column '{columns.lot}'",
+            next_step="Leave one of them out.",
+        )
+    if not lot.strip():
+        raise InputError(
+            "--lot", expected="the name of a lot", got=repr(lot), next_step="Name it or leave it out."
+        )
+    return " ".join(lot.split())
 
 
 def _bytes(path: Path) -> bytes:
@@ -152,102 +226,19 @@ def _bytes(path: Path) -> bytes:
         ) from error
 
 
-def _format(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix not in READERS:
-        raise InputError(
-            "file",
-            expected="a name ending in " + ", ".join(READERS),
-            got=path.name,
-            next_step="Convert the file, or rename it if only its ending is wrong.",
-        )
-    return suffix
-
-
-def _understand(cells: Cells, columns: Columns, now: datetime) -> list[Row]:
-    """Every cell checked and converted; the first column at fault is the one complained about."""
-    texts = cells.values["text"]
-    for meaning, name in (("text", columns.text), ("label", columns.label)):
-        lengths = [len(cell) for cell in cells.values[meaning]]
-        if max(lengths) > MAX_FIELD:
-            longest = lengths.index(max(lengths))
-            raise too_long(cells.name, cells.place([longest]), lengths[longest], MAX_FIELD)
-        _refuse_empty(cells, meaning, name)
-    labels = [" ".join(label.split()) for label in cells.values["label"]]
-    languages = _languages(cells, columns.language)
-    groups: Sequence[str | None] = [None] * len(texts)
-    if columns.group is not None:
-        groups = [group.strip() or None for group in cells.values["group"]]
-    times: Sequence[datetime | None] = [None] * len(texts)
-    if columns.time is not None:
-        times = _times(cells, columns.time, now)
-    return list(zip(cells.places, texts, labels, languages, groups, times, strict=True))
-
-
-def _refuse_empty(cells: Cells, meaning: str, column: str) -> None:
-    empty = [index for index, cell in enumerate(cells.values[meaning]) if not cell or cell.isspace()]
-    if empty:
-        raise InputError(
-            f"{cells.name}: {cells.place(empty)}",
-            expected=f"a {meaning} in column '{column}' on every {cells.unit}",
-            got="an empty one",
-            next_step="Fill it in or remove the row.",
-        )
-
-
-def _languages(cells: Cells, column: str | None) -> list[str]:
-    """The stated language of each row, detected by script where none is stated."""
-    texts = cells.values["text"]
-    if column is None:
-        return [str(detect_language(text)) for text in texts]
-    stated = [cell.strip().lower() for cell in cells.values["language"]]
-    unknown = [index for index, cell in enumerate(stated) if cell and cell not in _SPELLINGS]
-    if unknown:
-        raise InputError(
-            f"{cells.name}: {cells.place(unknown)}",
-            expected=f"en, ja or mixed in column '{column}'",
-            got=repr(cells.values["language"][unknown[0]]),
-            next_step=f"{nearest(stated[unknown[0]], _SPELLINGS)} An empty cell is detected from the text.",
-        )
-    return [
-        str(_SPELLINGS[cell] if cell else detect_language(text))
-        for cell, text in zip(stated, texts, strict=True)
-    ]
-
-
-def _times(cells: Cells, column: str, now: datetime) -> list[datetime]:
-    times = []
-    for index, cell in enumerate(cells.values["time"]):
-        field = f"{cells.name}: {cells.place([index])}, column '{column}'"
-        try:
-            instant = parse_instant(cell, field=field)
-        except OverflowError as error:
-            raise InputError(
-                field, expected="a time within the calendar", got=repr(cell), next_step="Correct it."
-            ) from error
-        times.append(instant)
-    future = [index for index, instant in enumerate(times) if instant > now]
-    if future:
-        raise InputError(
-            f"{cells.name}: {cells.place(future)}",
-            expected=f"capture times up to now ({isoformat(now)})",
-            got=isoformat(times[future[0]]),
-            next_step=f"Correct column '{column}', or this machine's clock; a time without offset means UTC.",
-        )
-    return times
-
-
-def _deduplicate(rows: Sequence[Row]) -> tuple[list[Row], int, dict[str, list[Row]]]:
-    """Rows without exact repeats, how many those were, and the texts that came with several labels."""
-    by_text: dict[str, list[Row]] = {}
-    kept = []
-    for row in rows:
-        earlier = by_text.setdefault(canonical_text(row[1]), [])
-        if all(other[2] != row[2] for other in earlier):
-            earlier.append(row)
-            kept.append(row)
-    conflicts = {text: votes for text, votes in by_text.items() if len(votes) > 1}
-    return kept, len(rows) - len(kept), conflicts
+def _reader(path: Path, form: Form) -> Reader:
+    readers, suffix = _FORMATS[form], path.suffix.lower()
+    if suffix in readers:
+        return readers[suffix]
+    other = next((one for one in FORMS if suffix in _FORMATS[one]), None)
+    raise InputError(
+        "file",
+        expected="a name ending in " + ", ".join(readers),
+        got=path.name,
+        next_step=f"Pass --format {other} if that is what it is."
+        if other
+        else "Convert the file, or rename it if only its ending is wrong.",
+    )
 
 
 def _tally(values: Iterable[str]) -> tuple[tuple[str, int], ...]:
@@ -255,27 +246,37 @@ def _tally(values: Iterable[str]) -> tuple[tuple[str, int], ...]:
 
 
 def _notes(
-    kept: Sequence[Row], duplicates: int, conflicts: dict[str, list[Row]], *, grouped: bool
-) -> tuple[str, ...]:
-    notes = []
-    if duplicates:
-        notes.append(f"{duplicates} rows repeat a text with the same label and were counted once.")
-    if conflicts:
-        votes = next(iter(conflicts.values()))
-        places = " and ".join(f"'{row[2]}' (line {row[0]})" for row in votes[:2])
-        notes.append(
-            f"{len(conflicts)} texts carry more than one label, for example {places}; "
+    kept: Sequence[Row], repeats: Repeats, columns: Columns, left_out: Mapping[str, int], unit: str
+) -> Iterable[str]:
+    if repeats.duplicates:
+        yield f"{repeats.duplicates} rows repeat a text with the same label and were counted once."
+    if repeats.relabelled:
+        yield (
+            f"{repeats.relabelled} rows were replaced: their annotator labelled the same text again, "
+            "and the last label by time counts."
+        )
+    if repeats.conflicts:
+        votes = next(iter(repeats.conflicts.values()))
+        places = " and ".join(f"'{row.label}' ({unit} {row.line})" for row in votes[:2])
+        yield (
+            f"{len(repeats.conflicts)} texts carry more than one label, for example {places}; "
             "all are kept as votes and the label policy decides."
         )
-    spellings: dict[str, set[str]] = {}
+    for same in _spellings(kept):
+        yield "Labels that differ only in case, width or spaces stay apart: " + ", ".join(sorted(same)) + "."
+    ungrouped = sum(row.group_id is None for row in kept)
+    if columns.group is not None and ungrouped:
+        yield f"{ungrouped} rows name no group; each is its own."
+    anonymous = sum(row.lot is not None and row.annotator_id is None for row in kept)
+    if anonymous:
+        yield f"{anonymous} rows of lots name no annotator: they count for no agreement."
+    for reason, n in left_out.items():
+        if n:
+            yield f"{n} {reason} were left out."
+
+
+def _spellings(kept: Sequence[Row]) -> list[set[str]]:
+    found: dict[str, set[str]] = {}
     for row in kept:
-        spellings.setdefault(canonical_text(row[2]), set()).add(row[2])
-    notes.extend(
-        "Labels that differ only in case, width or spaces stay apart: " + ", ".join(sorted(same)) + "."
-        for same in spellings.values()
-        if len(same) > 1
-    )
-    ungrouped = sum(row[4] is None for row in kept)
-    if grouped and ungrouped:
-        notes.append(f"{ungrouped} rows name no group; each is its own.")
-    return tuple(notes)
+        found.setdefault(canonical_text(row.label), set()).add(row.label)
+    return [same for same in found.values() if len(same) > 1]

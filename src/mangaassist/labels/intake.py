@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import orjson
 import polars as pl
 
 from mangaassist.core.clock import Clock
@@ -16,6 +17,7 @@ from mangaassist.core.language import Language
 from mangaassist.core.story import Story
 from mangaassist.labels.admission import admit_examples, admit_labels
 from mangaassist.labels.importing import ImportedFile
+from mangaassist.labels.pauses import hold, pauses
 from mangaassist.labels.records import (
     EXAMPLES_TABLE,
     LABELS_TABLE,
@@ -28,7 +30,7 @@ from mangaassist.labels.records import (
     frame_schema,
     labels_frame,
 )
-from mangaassist.labels.votes import VOTE_KEY, current_examples, current_votes, with_metadata
+from mangaassist.labels.votes import VOTE_KEY, current_examples, current_votes, erased, with_metadata
 from mangaassist.storage.ledger import Entry, Ledger
 from mangaassist.storage.tables import Tables
 
@@ -91,6 +93,8 @@ class LabelStore:
     ) -> Batch:
         """Append ``labels`` (the columns of LABELS_TABLE); their versions are assigned here, per source.
 
+        Votes that an annotator gave while paused come in without counting (LAB-5).
+
         Args:
             about: what the ledger should also say about the batch; part of what makes it the same batch.
 
@@ -100,26 +104,32 @@ class LabelStore:
         frame = admit_labels(story, labels, now=self.clock.now())
         about = dict(about or {})
         content = digest([_content(frame), about]) if about else _content(frame)
-        return self._add(story, content, lambda _: {"labels": frame}, actor=actor, about=about)
+        return self._add(
+            story, content, lambda _: self._held(story, {"labels": frame}), actor=actor, about=about
+        )
 
     def import_file(
         self, story: Story, file: ImportedFile, *, source: str, role: str = "train", actor: str = "labels"
     ) -> Batch:
         """Add every row of ``file`` as an example of ``role`` and a label by ``source``.
 
-        A file without capture times was captured at the moment it was first imported.
+        A file without any times was captured and labelled at the moment it was first imported. Of annotators
+        with labelling times only news counts: what they were recorded to have said at that time, or have said
+        something else since, is left out, so that a project exported again and again adds what is new in it.
 
         Raises:
             InputError: for an unknown role or a source outside the story's policy.
         """
         check_role(role)
         family(source, story.labels)
-        content = digest([file.digest, digest_bytes(file.rows.write_ndjson().encode()), source, role])
+        content = digest([file.digest, digest_bytes(_stated(file.rows).encode()), source, role])
         about = {"file": file.name, "file_digest": file.digest, "source": source, "role": role}
         return self._add(
             story,
             content,
-            lambda at: _file_frames(story, file, source=source, role=role, at=at),
+            lambda at: self._held(
+                story, self._news(story, _file_frames(story, file, source=source, role=role, at=at))
+            ),
             actor=actor,
             about=about,
         )
@@ -134,7 +144,10 @@ class LabelStore:
         """
         versions = self.labels(story).group_by("label_source").agg(pl.col("label_version").max())
         follows = dict(sorted(versions.rows()))
-        return self.add_labels(story, labels, actor=actor, about={**about, "follows": follows})
+        frame = admit_labels(story, labels, now=self.clock.now())
+        said = {**about, "follows": follows}
+        content = digest([_content(frame), said])
+        return self._add(story, content, lambda _: {"labels": frame}, actor=actor, about=said)
 
     def examples(self, story: Story, *, snapshot: int | None = None) -> pl.DataFrame:
         """All rows of the story's examples table; empty before the first batch."""
@@ -145,10 +158,32 @@ class LabelStore:
         return self._read("labels", story, LABELS_TABLE, snapshot)
 
     def unlabelled(self, story: Story) -> pl.DataFrame:
-        """Examples nobody has a standing vote on, as last captured."""
-        return current_examples(self.examples(story)).join(
-            current_votes(self.labels(story)), on="example_id", how="anti"
+        """Examples nobody has a standing vote on, as last captured; those erased are left alone."""
+        labels = self.labels(story)
+        waiting = current_examples(self.examples(story)).join(
+            current_votes(labels), on="example_id", how="anti"
         )
+        return waiting.filter(~pl.col("example_id").is_in(erased(labels).implode()))
+
+    def _news(self, story: Story, frames: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.DataFrame]:
+        """``frames`` without labels their annotators are recorded to have given, or to have changed since.
+
+        Records only ever grow in number, so repeating an interrupted batch never finds more to add.
+        """
+        records = with_metadata(self.labels(story)).drop_nulls("annotator_id")
+        key, said = list(VOTE_KEY), ["label", "labeled_at"]
+        last = records.group_by(key).agg(last=pl.col("labeled_at").max())
+        fresh = (
+            with_metadata(frames["labels"])
+            .join(records.select(*key, *said), on=[*key, *said], how="anti", nulls_equal=True)
+            .join(last, on=key, how="left", nulls_equal=True)
+            .filter(pl.col("last").is_null() | (pl.col("labeled_at") >= pl.col("last")))
+        )
+        return {**frames, "labels": fresh.select(list(LABELS_TABLE))}
+
+    def _held(self, story: Story, frames: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.DataFrame]:
+        """``frames`` with votes of paused annotators marked; which batch it is does not depend on that."""
+        return {**frames, "labels": hold(frames["labels"], pauses(self.ledger, subject(story)))}
 
     def _read(
         self, kind: str, story: Story, columns: Mapping[str, str], snapshot: int | None
@@ -253,6 +288,8 @@ class LabelStore:
             summary.get("batch") == identity for summary in self.tables.properties(name)
         ):
             return
+        if frame.is_empty():
+            return
         columns = EXAMPLES_TABLE if kind == "examples" else LABELS_TABLE
         if kind == "labels":
             version = pl.col("label_source").replace_strict(dict(versions), return_dtype=pl.Int64())
@@ -287,21 +324,51 @@ def _content(frame: pl.DataFrame) -> str:
     return digest([frame.columns, digest_bytes(rows.write_ndjson().encode())])
 
 
+def _stated(rows: pl.DataFrame) -> str:
+    """The rows of a file as text, without the columns that say nothing in it."""
+    silent = {"annotator_id": None, "lot": None, "labeled_at": None, "escalation": False, "metadata": "{}"}
+    unused = [name for name, default in silent.items() if rows[name].eq_missing(default).all()]
+    return rows.drop(unused).write_ndjson()
+
+
 def _file_frames(
     story: Story, file: ImportedFile, *, source: str, role: str, at: datetime
 ) -> dict[str, pl.DataFrame]:
     """The rows of ``file`` for both tables; a text with several labels is one example with several votes."""
     examples: dict[str, Example] = {}
     labels = []
-    for row in file.rows.iter_rows(named=True):
-        captured = row["captured_at"] or at
-        identity = example_id(row["text"], story.name)
+    identities = [example_id(text, story.name) for text in file.rows["text"]]
+    first = _first_labelled(identities, file.rows["labeled_at"].to_list())
+    for identity, row in zip(identities, file.rows.iter_rows(named=True), strict=True):
+        captured = row["captured_at"] or first.get(identity, at)
         language = Language(row["language"])
         examples.setdefault(
             identity, Example(row["text"], captured, role, language, row["group_id"], {}, file.name)
         )
-        labels.append(Label(identity, row["label"], source, captured, at, role=role))
+        labels.append(
+            Label(
+                identity,
+                row["label"],
+                source,
+                captured,
+                row["labeled_at"] or at,
+                annotator_id=row["annotator_id"],
+                lot=row["lot"],
+                role=role,
+                escalation=row["escalation"],
+                metadata=orjson.loads(row["metadata"]),
+            )
+        )
     return {
         "examples": examples_frame(examples.values(), model_target=story.name, ingested_at=at),
         "labels": labels_frame(labels, model_target=story.name),
     }
+
+
+def _first_labelled(identities: Sequence[str], times: Sequence[datetime | None]) -> dict[str, datetime]:
+    """When each text was first labelled, of those that say: by then it had been captured."""
+    first: dict[str, datetime] = {}
+    for identity, at in zip(identities, times, strict=True):
+        if at is not None:
+            first[identity] = min(at, first.get(identity, at))
+    return first

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from io import BytesIO
 from typing import Any
@@ -27,15 +27,23 @@ class Cells:
 
     Attributes:
         name: the file's name.
-        unit: what the places count: "line" of a text file or "row" of a Parquet file, both from 1.
-        places: where each row stands, shape (rows,).
+        unit: what the places count: "line" of a text file, "row" of a Parquet file, "task" of an export.
+        places: where each row stands, shape (rows,); lines and rows count from 1.
         values: meaning of the column ("text", "label", ...) -> its cells, shape (rows,); "" where missing.
+        titles: meaning -> the column's name in the file.
+        left_out: why something that is no label was left out -> how often.
     """
 
     name: str
     unit: str
     places: Sequence[int]
     values: Mapping[str, Sequence[str]]
+    titles: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def title(self, meaning: str) -> str:
+        """What the file calls the column of that meaning."""
+        return self.titles.get(meaning, meaning)
 
     def place(self, bad: Sequence[int]) -> str:
         """The first of the ``bad`` row indices as words, and how many more there are."""
@@ -88,10 +96,10 @@ def read_jsonl(data: bytes, columns: Mapping[str, str], name: str) -> Cells:
         for meaning, column in columns.items():
             if column not in row:
                 raise _no_column(f"{name}: line {number}", column, list(row))
-            values[meaning].append(_as_text(row[column], f"{name}: line {number}, '{column}'"))
+            values[meaning].append(as_text(row[column], f"{name}: line {number}, '{column}'"))
     if not places:
         raise _no_rows(name)
-    return Cells(name, "line", places, values)
+    return Cells(name, "line", places, values, columns)
 
 
 def read_parquet(data: bytes, columns: Mapping[str, str], name: str) -> Cells:
@@ -118,12 +126,12 @@ def read_parquet(data: bytes, columns: Mapping[str, str], name: str) -> Cells:
         raise _no_rows(name)
     values = {
         meaning: [
-            _as_text(value, f"{name}: row {row}, '{column}'")
+            as_text(value, f"{name}: row {row}, '{column}'")
             for row, value in enumerate(table.column(column).to_pylist(), start=1)
         ]
         for meaning, column in columns.items()
     }
-    return Cells(name, "row", range(1, table.num_rows + 1), values)
+    return Cells(name, "row", range(1, table.num_rows + 1), values, columns)
 
 
 READERS: Mapping[str, Reader] = {
@@ -205,7 +213,7 @@ def _collect(
     if not rows:
         raise _no_rows(name)
     values = {meaning: [row[index] for row in rows] for meaning, index in chosen.items()}
-    return Cells(name, "line", places, values)
+    return Cells(name, "line", places, values, columns)
 
 
 def _check_columns(columns: Mapping[str, str], known: Sequence[str], name: str, separator: str = "") -> None:
@@ -280,7 +288,8 @@ def _json_object(line: str, number: int, name: str) -> dict[str, Any]:
     return row
 
 
-def _as_text(value: Any, field: str) -> str:
+def as_text(value: Any, field: str) -> str:
+    """A cell's text, or InputError for a value with no text form."""
     if isinstance(value, str):
         if "\0" in value:
             raise InputError(

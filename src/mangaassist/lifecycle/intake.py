@@ -6,23 +6,42 @@ from pathlib import Path
 from typing import Any
 
 from mangaassist.labels import versions as label_versions_of
-from mangaassist.labels.importing import Columns, read_file
+from mangaassist.labels.importing import Columns, Form, read_file
 from mangaassist.lifecycle.platform import Platform
 
 
 def import_file(
-    platform: Platform, name: str, path: Path, columns: Columns, *, source: str, role: str
+    platform: Platform,
+    name: str,
+    path: Path,
+    columns: Columns,
+    *,
+    source: str,
+    role: str,
+    form: Form = "table",
+    lot: str | None = None,
 ) -> dict[str, Any]:
     """Read ``path`` completely, then add all of it or nothing.
+
+    Args:
+        form: a table, or an export of Label Studio.
+        lot: the agreement lot of the whole file; its labels wait as drafts until the lot is reviewed.
 
     Raises:
         InputError: for an unknown story, source, role or column, and for everything wrong inside the file.
     """
     story = platform.story(name)
-    file = read_file(path, columns, now=platform.clock.now())
+    now = platform.clock.now()
+    file = read_file(path, columns, now=now, form=form, lot=lot, classes=story.labels.classes)
     batch = platform.labels.import_file(story, file, source=source, role=role)
     report = file.report.as_dict()
-    report["notes"] = [*report["notes"], *_odd(report, columns), *_left_out(platform, name)]
+    known = report["kept"] - batch.labels
+    report["notes"] = [
+        *report["notes"],
+        *_said_before(known),
+        *_odd(report, columns),
+        *_left_out(platform, name),
+    ]
     return {
         "story": name,
         "file": file.name,
@@ -30,8 +49,17 @@ def import_file(
         "source": source,
         "repeated": batch.repeated,
         "label_versions": dict(batch.label_versions),
+        "added": 0 if batch.repeated else batch.labels,
+        "known": known,
         **report,
     }
+
+
+def _said_before(known: int) -> list[str]:
+    """Labels of an earlier export that this one holds again."""
+    if not known:
+        return []
+    return [f"{known:,} labels were known, or their annotators have changed them since: not added again."]
 
 
 def _odd(report: dict[str, Any], columns: Columns) -> list[str]:

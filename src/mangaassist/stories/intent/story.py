@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from mangaassist.core.story import LabelPolicy, Story, Threshold, Window
-from mangaassist.stories.intent.intents import OUT_OF_SCOPE, SAFETY_CRITICAL
+from mangaassist.stories.intent.intents import INTENTS, OUT_OF_SCOPE, SAFETY_CRITICAL
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,7 +17,7 @@ STORY = Story(
     name="intent",
     kind="text-classification",
     predicts="What a shopper of the bilingual manga shop wants: one of 14 intents, or none of them.",
-    labels=LabelPolicy(sources=("vendor", "programmatic", "llm")),
+    labels=LabelPolicy(sources=("vendor", "programmatic", "llm"), classes=(*INTENTS, OUT_OF_SCOPE)),
     features=("orders_90d", "account_age_days", "returns_90d"),
     window=Window("sliding", days=84),
     thresholds=(
