@@ -16,30 +16,35 @@ from scipy import special
 
 from mangaassist.core.story import DriftPolicy
 from mangaassist.core.verdict import Status, Verdict
+from mangaassist.drift.measures import MINIMUM_ROWS, POWER, TOP_K, Measure, measures, most_moved, rows
 from mangaassist.drift.profile import Profile
-from mangaassist.drift.sketch import CategoricalSketch, Sketch
-from mangaassist.stats.divergence import chi_square, kl_top_k, ks_binned, psi_test
+from mangaassist.drift.sketch import NumericSketch
+from mangaassist.stats.divergence import chi_square, ks_binned
 
-# One look at all columns together raises a false alarm at most this often when nothing moved.
+# The question asked of confidence raises a false alarm at most this often.
 FALSE_ALARM = 0.01
-POWER = 0.8
-MINIMUM_ROWS = 100
-TOP_K = 10
 # Cohen (1988), Statistical Power Analysis, ch. 7: w = 0.1 is a small effect. With a million rows p < 0.01
 # alone would fire on differences nobody could notice.
 LABEL_EFFECT = 0.1
 
 
+def input_measures(reference: Profile, now: Profile, policy: DriftPolicy) -> dict[str, Measure]:
+    """How far every input column has moved; those with too few rows are left out."""
+    return measures(reference.inputs, now.inputs, threshold=policy.input_psi)
+
+
 def detect_input(reference: Profile, now: Profile, policy: DriftPolicy) -> list[Verdict]:
     """``drift.input.<column>``: PSI per column on frozen bins, missing values as a bin of their own.
 
-    The chance level is shared between the columns (Šidák), so that fifty columns raise no more false alarms
-    than one. Columns of categories also report the KL divergence on the reference's top values.
+    Embeddings are judged by their norms (PSI) and by the way of their centroid. The columns are judged
+    together under false-discovery control.
     """
-    level = (1 - FALSE_ALARM) ** (1 / max(1, len(reference.inputs)))
+    found = input_measures(reference, now, policy)
     return [
-        _psi_verdict(f"drift.input.{name}", sketch, now.inputs[name], policy.input_psi, level)
-        for name, sketch in reference.inputs.items()
+        _measured(f"drift.input.{name}", found[name])
+        if name in found
+        else _too_few(f"drift.input.{name}", rows(now.inputs[name]), policy.input_psi)
+        for name in reference.inputs
     ]
 
 
@@ -49,9 +54,9 @@ def detect_prediction(reference: Profile, now: Profile, policy: DriftPolicy) -> 
     Labels have no order, so a distribution-function gap means nothing for them; they share the PSI rule and
     threshold of the inputs.
     """
-    labels = _psi_verdict(
-        "drift.prediction.label", reference.label, now.label, policy.input_psi, 1 - FALSE_ALARM / 2
-    )
+    found = measures({"label": reference.label}, {"label": now.label}, threshold=policy.input_psi)
+    name = "drift.prediction.label"
+    labels = _measured(name, found["label"]) if found else _too_few(name, rows(now.label), policy.input_psi)
     return [_ks_verdict(reference.confidence, now.confidence, policy.prediction_ks), labels]
 
 
@@ -74,7 +79,7 @@ def detect_label(reference: Profile, now: Profile, policy: DriftPolicy) -> list[
     able = _chi_square_power(then.sum(), current.sum(), test.df, policy.label_p) >= POWER
     sentence = (
         f"Chi-square p = {test.p_value:.2g} (limit {policy.label_p:g}) with effect size w = {effect:.3f} "
-        f"(limit {LABEL_EFFECT:g}); {_most_moved(reference.truth, now.truth)}."
+        f"(limit {LABEL_EFFECT:g}); {most_moved(reference.truth, now.truth)}."
     )
     status = _status(fires=fires, able=able)
     return [Verdict("drift.label", status, sentence, effect, threshold=LABEL_EFFECT, n=n)]
@@ -113,36 +118,32 @@ def detect_concept(
     return [Verdict("drift.concept", status, sentence, fall, low, high, threshold, n)]
 
 
-def _psi_verdict(name: str, reference: Sketch, now: Sketch, threshold: float, level: float) -> Verdict:
-    then, current = reference.cells, now.cells
-    occupied = (then + current) > 0
-    n = int(current.sum())
-    if n < MINIMUM_ROWS or then.sum() < MINIMUM_ROWS:
-        return _too_few(name, n, threshold)
-    if occupied.sum() < 2:
-        return Verdict(name, Status.PASS, "One value then and now.", 0.0, threshold=threshold, n=n)
-    test = psi_test(then[occupied], current[occupied], threshold=threshold, level=level, power=POWER)
-    sentence = (
-        f"PSI {test.value:.3f} (limit {threshold:g}, chance alone stays under {test.null_quantile:.3f})"
-    )
-    if isinstance(reference, CategoricalSketch):
-        sentence += f", KL on the top {TOP_K} values {kl_top_k(then, current, k=TOP_K):.3f}"
-    sentence += f"; {_most_moved(reference, now)}."
-    status = _status(fires=test.fires, able=test.sufficient)
-    return Verdict(name, status, sentence, test.value, threshold=threshold, n=n)
+def _measured(name: str, one: Measure) -> Verdict:
+    parts = [
+        f"{one.value:.3f} (limit {one.threshold:g})",
+        f"p = {one.adjusted:.2g} after false-discovery control",
+    ]
+    if one.jensen_shannon is not None:
+        parts.append(f"Jensen-Shannon {one.jensen_shannon:.3f}")
+    if one.kl is not None:
+        parts.append(f"KL on the top {TOP_K} values {one.kl:.3f}")
+    size = "PSI" if one.jensen_shannon is not None else "Centroid shift"
+    sentence = f"{size} {', '.join(parts)}; {one.moved}."
+    status = _status(fires=one.fires, able=one.sufficient and one.value < one.threshold)
+    return Verdict(name, status, sentence, one.value, threshold=one.threshold, n=one.n)
 
 
-def _ks_verdict(reference: Sketch, now: Sketch, threshold: float) -> Verdict:
+def _ks_verdict(reference: NumericSketch, now: NumericSketch, threshold: float) -> Verdict:
     then, current = reference.cells[:-1], now.cells[:-1]
     n = int(current.sum())
     if n < MINIMUM_ROWS or then.sum() < MINIMUM_ROWS:
         return _too_few("drift.prediction", n, threshold)
     test = ks_binned(then, current)
-    chance = float(special.kolmogi(FALSE_ALARM / 2)) * (1 / then.sum() + 1 / n) ** 0.5
+    chance = float(special.kolmogi(FALSE_ALARM)) * (1 / then.sum() + 1 / n) ** 0.5
     fires = test.statistic > max(threshold, chance)
     sentence = (
         f"Confidence: KS distance {test.statistic:.3f} (limit {threshold:g}, chance alone stays under "
-        f"{chance:.3f}); {_most_moved(reference, now)}."
+        f"{chance:.3f}); {most_moved(reference, now)}."
     )
     status = _status(fires=fires, able=chance <= threshold)
     return Verdict("drift.prediction", status, sentence, test.statistic, threshold=threshold, n=n)
@@ -157,12 +158,6 @@ def _status(*, fires: bool, able: bool) -> Status:
 def _too_few(name: str, n: int, threshold: float) -> Verdict:
     sentence = f"{n} rows are too few to tell drift from chance."
     return Verdict(name, Status.INSUFFICIENT, sentence, threshold=threshold, n=n)
-
-
-def _most_moved(reference: Sketch, now: Sketch) -> str:
-    then, current = reference.cells / reference.cells.sum(), now.cells / now.cells.sum()
-    index = int(np.abs(current - then).argmax())
-    return f"most moved: {reference.names[index]}, {then[index]:.1%} to {current[index]:.1%}"
 
 
 def _pool_rare(

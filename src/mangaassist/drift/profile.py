@@ -7,7 +7,7 @@ weeks by adding counts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,42 @@ class Profile:
         return self.confusion.rows
 
 
+def request_cells(profile: Profile) -> NDArray[np.int64]:
+    """(w,) every count of the request part (inputs, confidence, predicted label), one after the other.
+
+    Two profiles of one reference merge by adding these, so the merge of many stored windows is one sum.
+    """
+    return np.concatenate([sketch.cells for sketch in _request_sketches(profile)])
+
+
+def from_request_cells(bins: Profile, cells: NDArray[np.int64]) -> Profile:
+    """The inverse of :func:`request_cells` in the bins of ``bins``, without labels.
+
+    Raises:
+        InputError: ``cells`` were counted in other bins.
+    """
+    parts = _request_sketches(bins)
+    ends = np.cumsum([len(sketch.cells) for sketch in parts])
+    if ends[-1] != len(cells):
+        raise InputError(
+            "cells",
+            expected=f"the reference's {ends[-1]} counts",
+            got=f"{len(cells)}",
+            next_step="Read only windows counted against this reference.",
+        )
+    part = iter(np.split(cells, ends[:-1]))
+    return replace(
+        empty_profile(bins),
+        inputs={name: sketches.refill(sketch, next(part)) for name, sketch in bins.inputs.items()},
+        confidence=sketches.refill(bins.confidence, next(part)),
+        label=sketches.refill(bins.label, next(part)),
+    )
+
+
+def _request_sketches(profile: Profile) -> list[Sketch]:
+    return [*profile.inputs.values(), profile.confidence, profile.label]
+
+
 def merge_profiles(profiles: Sequence[Profile]) -> Profile:
     """The profile of all rows together: exact, associative, commutative.
 
@@ -117,7 +153,7 @@ def profile_as_dict(profile: Profile) -> dict[str, Any]:
         "confidence": sketches.as_dict(profile.confidence),
         "label": sketches.as_dict(profile.label),
         "truth": sketches.as_dict(profile.truth),
-        "confusion": [[*pair, rows] for pair, rows in sorted(profile.confusion.cells.items())],
+        "confusion": confusion_cells(profile.confusion),
     }
 
 
@@ -140,10 +176,18 @@ def profile_from_dict(body: Mapping[str, Any]) -> Profile:
         confidence=confidence,
         label=label,
         truth=truth,
-        confusion=ConfusionSketch(
-            truth.values, {(true, predicted): rows for true, predicted, rows in body["confusion"]}
-        ),
+        confusion=confusion_from_cells(truth.values, body["confusion"]),
     )
+
+
+def confusion_cells(confusion: ConfusionSketch) -> list[list[int]]:
+    """[true, predicted, rows] of each pair that occurs, in order."""
+    return [[*pair, rows] for pair, rows in sorted(confusion.cells.items())]
+
+
+def confusion_from_cells(labels: tuple[str, ...], cells: Sequence[Sequence[int]]) -> ConfusionSketch:
+    """The inverse of :func:`confusion_cells`."""
+    return ConfusionSketch(labels, {(true, predicted): rows for true, predicted, rows in cells})
 
 
 def confusions(

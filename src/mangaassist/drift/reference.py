@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,17 +16,25 @@ from mangaassist.core.errors import InputError, IntegrityError
 from mangaassist.core.identity import canonical_json
 from mangaassist.core.story import DriftPolicy, Story
 from mangaassist.drift import sketch as sketches
+from mangaassist.drift.centroid import fit_centroid
+from mangaassist.drift.derived import Derived, Made, add_derived, of_embeddings, of_texts
+from mangaassist.drift.estimate import trusted_confidence
 from mangaassist.drift.profile import (
+    ConfusionSketch,
     Profile,
+    confusion_cells,
+    confusion_from_cells,
     confusions,
     profile_as_dict,
     profile_from_dict,
     require_columns,
 )
-from mangaassist.drift.sketch import SCORE_BINS, CategoricalSketch, Sketch
+from mangaassist.drift.sketch import SCORE_BINS, CategoricalSketch, NumericSketch, Sketch
 
 REFERENCE_FILE = "drift_reference.json"
 INPUT_COLUMNS = ("text_length", "japanese_share", "unknown_share", "language", "device", "cohort")
+COHORT = "language"
+"""Traffic is counted apart by this column (EN, JP, mixed), so that one language's trouble can be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +46,19 @@ class Reference:
         fitted_at: when the bins were frozen.
         policy: thresholds that hold for as long as the version does.
         profile: the reference counts, which also carry the bins.
+        derived: columns made from texts and embeddings before they are counted.
+        trusted: the confidence above which as large a share of the labelled reference lay as was right (see
+            :mod:`mangaassist.drift.estimate`), an edge of the confidence bins; None without labels.
+        cohorts: true against predicted label of the reference per language, for slice regressions.
     """
 
     story: str
     fitted_at: datetime
     policy: DriftPolicy
     profile: Profile
+    derived: tuple[Derived, ...] = ()
+    trusted: float | None = None
+    cohorts: Mapping[str, ConfusionSketch] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """The artifact file :data:`REFERENCE_FILE`."""
@@ -54,6 +69,9 @@ class Reference:
                 "fitted_at": isoformat(self.fitted_at),
                 "policy": _plain_policy(self.policy),
                 "profile": profile_as_dict(self.profile),
+                "derived": [[one.source, str(one.how)] for one in self.derived],
+                "trusted": self.trusted,
+                "cohorts": {name: confusion_cells(one) for name, one in self.cohorts.items()},
             }
         )
 
@@ -68,8 +86,20 @@ class Reference:
             body = orjson.loads(data)
             if body["format"] != 1:
                 raise ValueError(f"format {body['format']}")
-            fitted_at = parse_instant(body["fitted_at"], field="fitted_at")
-            return cls(body["story"], fitted_at, _policy(body["policy"]), profile_from_dict(body["profile"]))
+            profile = profile_from_dict(body["profile"])
+            return cls(
+                body["story"],
+                parse_instant(body["fitted_at"], field="fitted_at"),
+                _policy(body["policy"]),
+                profile,
+                # References of the first release have none of these.
+                tuple(Derived(source, Made(how)) for source, how in body.get("derived", ())),
+                body.get("trusted"),
+                {
+                    name: confusion_from_cells(profile.truth.values, cells)
+                    for name, cells in body.get("cohorts", {}).items()
+                },
+            )
         except (ValueError, KeyError, TypeError, InputError) as error:
             raise IntegrityError(
                 REFERENCE_FILE,
@@ -85,8 +115,10 @@ def fit_reference(
     *,
     at: datetime,
     inputs: Sequence[str] | None = None,
+    texts: Sequence[str] = (),
+    embeddings: Sequence[str] = (),
 ) -> Reference:
-    """Freeze the bins of a version on the hold-out it was judged by.
+    """Freeze the bins of a version on rows it answered.
 
     Args:
         story: its name and drift policy are pinned.
@@ -95,28 +127,58 @@ def fit_reference(
         at: now.
         inputs: the input columns; by default those of :data:`INPUT_COLUMNS` and of the story's features that
             the frame has.
+        texts: further input columns of text, watched by length and script.
+        embeddings: further input columns of vectors, watched by norm and centroid.
 
     Raises:
         InputError: for a missing column or an empty frame.
     """
     if inputs is None:
         inputs = [name for name in (*INPUT_COLUMNS, *story.features) if name in frame.columns]
-    require_columns(frame, (*inputs, "label", "confidence", "truth"))
+    require_columns(frame, (*inputs, *texts, *embeddings, "label", "confidence", "truth"))
     if frame.is_empty():
         raise InputError(
-            "reference", expected="at least one row", got="none", next_step="Pass the evaluated hold-out."
+            "reference", expected="at least one row", got="none", next_step="Pass rows the version answered."
         )
+    derived = (*of_texts(texts), *of_embeddings(embeddings))
+    frame = add_derived(frame, derived)
     known = frame.filter(pl.col("truth").is_not_null())
     labels = tuple(sorted({*frame["label"].drop_nulls().to_list(), *known["truth"].to_list()}))
     every_label = CategoricalSketch(labels, (0,) * (len(labels) + 1))
+    trusted = trusted_confidence(known["confidence"], known["truth"] == known["label"])
     profile = Profile(
-        inputs={name: _fit(frame[name]) for name in inputs},
-        confidence=sketches.fit_numeric(frame["confidence"], bins=SCORE_BINS),
+        inputs={
+            **{name: _fit(frame[name]) for name in inputs},
+            **{
+                one.name: fit_centroid(frame[one.name]) if one.how is Made.CENTROID else _fit(frame[one.name])
+                for one in derived
+            },
+        },
+        confidence=_with_edge(sketches.fit_numeric(frame["confidence"], bins=SCORE_BINS), trusted, frame),
         label=sketches.count(every_label, frame["label"]),
         truth=sketches.count(every_label, known["truth"]),
         confusion=confusions(labels, known, np.zeros(known.height, dtype=np.int64), 1)[0],
     )
-    return Reference(story.name, utc(at, field="at"), story.drift, profile)
+    return Reference(
+        story.name, utc(at, field="at"), story.drift, profile, derived, trusted, _cohorts(labels, known)
+    )
+
+
+def _with_edge(sketch: NumericSketch, edge: float | None, frame: pl.DataFrame) -> NumericSketch:
+    """The confidence bins with the trusted confidence among their edges, so that it is counted exactly."""
+    if edge is None or edge in sketch.edges:
+        return sketch
+    edges = tuple(sorted({*sketch.edges, edge}))
+    return sketches.count(NumericSketch(edges, (0,) * (len(edges) + 1)), frame["confidence"])
+
+
+def _cohorts(labels: tuple[str, ...], known: pl.DataFrame) -> dict[str, ConfusionSketch]:
+    if COHORT not in known.columns:
+        return {}
+    names = sorted(known[COHORT].drop_nulls().unique().to_list())
+    index = known[COHORT].replace_strict(dict(zip(names, range(len(names)), strict=True)), default=len(names))
+    codes = index.to_numpy().astype(np.int64) if names else np.zeros(known.height, dtype=np.int64)
+    return dict(zip(names, confusions(labels, known, codes, len(names) + 1)[:-1], strict=True))
 
 
 def _fit(values: pl.Series) -> Sketch:

@@ -8,7 +8,7 @@ grouping of five-minute sketches into hours, days or workers gives the very coun
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mangaassist.core.errors import InputError
+from mangaassist.drift.centroid import CentroidSketch, count_centroid, count_centroid_windows
 
 NUMERIC_BINS = 10
 SCORE_BINS = 50
@@ -79,8 +80,9 @@ class CategoricalSketch:
         return (*self.values, "other", "missing")
 
 
-Sketch = NumericSketch | CategoricalSketch
-S = TypeVar("S", bound=NumericSketch | CategoricalSketch)
+BinSketch = NumericSketch | CategoricalSketch
+Sketch = NumericSketch | CategoricalSketch | CentroidSketch
+S = TypeVar("S", bound=NumericSketch | CategoricalSketch | CentroidSketch)
 
 
 def fit_numeric(values: pl.Series, *, bins: int = NUMERIC_BINS) -> NumericSketch:
@@ -114,16 +116,24 @@ def fit_categorical(values: pl.Series, *, top: int = TOP_VALUES) -> CategoricalS
 
 def empty(sketch: S) -> S:
     """The same bins with nothing in them."""
-    return replace(sketch, counts=(0,) * len(sketch.counts), missing=0)
+    return refill(sketch, np.zeros(len(sketch.cells), dtype=np.int64))
+
+
+def refill(sketch: S, cells: NDArray[np.int64]) -> S:
+    """The same bins holding ``cells``, in the order and number of ``sketch.cells``."""
+    plain: list[int] = cells.tolist()
+    if isinstance(sketch, CentroidSketch):
+        return replace(sketch, sums=tuple(plain[:-2]), counted=plain[-2], missing=plain[-1])
+    return replace(sketch, counts=tuple(plain[:-1]), missing=plain[-1])
 
 
 def count(sketch: S, values: pl.Series) -> S:
     """A new sketch of ``values`` in the bins of ``sketch``, whose own counts are ignored."""
+    if isinstance(sketch, CentroidSketch):
+        return refill(sketch, count_centroid(sketch, values).cells)
     if isinstance(sketch, NumericSketch):
-        cells = _count_numeric(sketch.edges, values)
-    else:
-        cells = _count_categorical(sketch.values, values)
-    return replace(sketch, counts=tuple(cells[:-1].tolist()), missing=int(cells[-1]))
+        return refill(sketch, _count_numeric(sketch.edges, values))
+    return refill(sketch, _count_categorical(sketch.values, values))
 
 
 def count_windows(sketch: S, values: pl.Series, window: NDArray[np.int64], windows: int) -> list[S]:
@@ -135,12 +145,16 @@ def count_windows(sketch: S, values: pl.Series, window: NDArray[np.int64], windo
         window: (n,) index of each row's window, 0 <= window < ``windows``.
         windows: how many windows there are.
     """
-    codes = _numeric_codes(sketch.edges, values) if isinstance(sketch, NumericSketch) else None
-    if codes is None:
-        codes = category_codes(values, sketch.names[:-2])
+    if isinstance(sketch, CentroidSketch):
+        counted = count_centroid_windows(sketch, values, window, windows)
+        return [refill(sketch, one.cells) for one in counted]
+    if isinstance(sketch, NumericSketch):
+        codes = _numeric_codes(sketch.edges, values)
+    else:
+        codes = category_codes(values, sketch.values)
     width = len(sketch.counts) + 1
     grid = np.bincount(window * width + codes, minlength=windows * width).reshape(windows, width)
-    return [replace(sketch, counts=tuple(row[:-1]), missing=row[-1]) for row in grid.tolist()]
+    return [refill(sketch, row) for row in grid]
 
 
 def merge(sketches: Sequence[S]) -> S:
@@ -158,12 +172,13 @@ def merge(sketches: Sequence[S]) -> S:
     for other in sketches[1:]:
         if type(other) is not type(first) or _bins(other) != bins:
             raise _unmergeable(f"the bins {_shown(first)}", _shown(other))
-    total = np.sum([sketch.cells for sketch in sketches], axis=0)
-    return replace(first, counts=tuple(total[:-1].tolist()), missing=int(total[-1]))
+    return refill(first, np.sum([sketch.cells for sketch in sketches], axis=0))
 
 
 def as_dict(sketch: Sketch) -> dict[str, Any]:
     """The sketch as a JSON object."""
+    if isinstance(sketch, CentroidSketch):
+        return {**asdict(sketch), "sums": list(sketch.sums)}
     bins: dict[str, Any] = (
         {"edges": list(sketch.edges)}
         if isinstance(sketch, NumericSketch)
@@ -178,6 +193,8 @@ def from_dict(body: Mapping[str, Any]) -> Sketch:
     Raises:
         InputError: when the counts do not fit the bins.
     """
+    if "sums" in body:
+        return CentroidSketch(**{**body, "sums": tuple(body["sums"])})
     numeric = "edges" in body
     bins = tuple(body["edges"] if numeric else body["values"])
     counts = tuple(body["counts"])
@@ -254,12 +271,14 @@ def _numeric_codes(edges: tuple[float, ...], values: pl.Series) -> NDArray[np.in
 
 
 def _bins(sketch: Sketch) -> tuple[float, ...] | tuple[str, ...]:
+    if isinstance(sketch, CentroidSketch):
+        return sketch.bins
     return sketch.edges if isinstance(sketch, NumericSketch) else sketch.values
 
 
 def _shown(sketch: Sketch) -> str:
     bins = _bins(sketch)
-    kind = "edges" if isinstance(sketch, NumericSketch) else "values"
+    kind = {NumericSketch: "edges", CategoricalSketch: "values"}.get(type(sketch), "parts of a centroid")
     return f"{len(bins)} {kind} ({', '.join(map(str, bins[:3]))}…)"
 
 

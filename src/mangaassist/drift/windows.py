@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mangaassist.drift import sketch as sketches
+from mangaassist.drift.derived import add_derived
 from mangaassist.drift.profile import (
     Profile,
     confusions,
@@ -18,36 +19,47 @@ from mangaassist.drift.profile import (
     merge_profiles,
     require_columns,
 )
-from mangaassist.drift.reference import Reference
+from mangaassist.drift.reference import COHORT, Reference
+from mangaassist.drift.sketch import category_codes
 
 WINDOW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The profile of start <= t < end."""
+    """The profile of start <= t < end.
+
+    Attributes:
+        cohort: the language of its rows; empty for all of them.
+    """
 
     start: datetime
     end: datetime
     profile: Profile
+    cohort: str = ""
 
 
 def request_windows(
-    reference: Reference, requests: pl.DataFrame, *, every: timedelta = WINDOW
+    reference: Reference, requests: pl.DataFrame, *, every: timedelta = WINDOW, apart: bool = False
 ) -> list[Window]:
     """Five-minute profiles of served requests, oldest first; minutes without traffic give no window.
 
     Args:
         requests: rows of the prediction log of the version under watch alone (its own arm, no shadow copies,
             no errors), with ``at`` (UTC), the reference's input columns, ``label`` and ``confidence``.
+        apart: one window per language and five minutes instead of one for all rows; they merge to the same.
 
     Raises:
         InputError: for a missing column or an input column of another type than the reference's.
     """
     blank = empty_profile(reference.profile)
-    require_columns(requests, ("at", *blank.inputs, "label", "confidence"))
-    starts, index = _slots(requests["at"], every)
-    size = len(starts)
+    made = {one.name for one in reference.derived}
+    sources = dict.fromkeys(one.source for one in reference.derived)
+    plain = [name for name in blank.inputs if name not in made]
+    require_columns(requests, ("at", *plain, *sources, "label", "confidence", *((COHORT,) if apart else ())))
+    requests = add_derived(requests, reference.derived)
+    slots, index = _slots(requests["at"], every, requests[COHORT] if apart else None)
+    size = len(slots)
     inputs = {
         name: sketches.count_windows(sketch, requests[name], index, size)
         for name, sketch in blank.inputs.items()
@@ -64,8 +76,9 @@ def request_windows(
                 confidence=confidence[position],
                 label=label[position],
             ),
+            cohort,
         )
-        for position, start in enumerate(starts)
+        for position, (start, cohort) in enumerate(slots)
     ]
 
 
@@ -83,12 +96,12 @@ def outcome_windows(
     blank = empty_profile(reference.profile)
     require_columns(outcomes, ("known_at", "truth", "label"))
     known = outcomes.filter(pl.col("truth").is_not_null())
-    starts, index = _slots(known["known_at"], every)
-    truths = sketches.count_windows(blank.truth, known["truth"], index, len(starts))
-    matrices = confusions(blank.confusion.labels, known, index, len(starts))
+    slots, index = _slots(known["known_at"], every)
+    truths = sketches.count_windows(blank.truth, known["truth"], index, len(slots))
+    matrices = confusions(blank.confusion.labels, known, index, len(slots))
     return [
         Window(start, start + every, replace(blank, truth=truth, confusion=confusion))
-        for start, truth, confusion in zip(starts, truths, matrices, strict=True)
+        for (start, _), truth, confusion in zip(slots, truths, matrices, strict=True)
     ]
 
 
@@ -98,10 +111,16 @@ def merge_windows(windows: Sequence[Window]) -> Window:
     return Window(min(one.start for one in windows), max(one.end for one in windows), profile)
 
 
-def _slots(at: pl.Series, every: timedelta) -> tuple[list[datetime], NDArray[np.int64]]:
-    """Starts of the occupied windows, and each row's position among them."""
+def _slots(
+    at: pl.Series, every: timedelta, cohorts: pl.Series | None = None
+) -> tuple[list[tuple[datetime, str]], NDArray[np.int64]]:
+    """Start and cohort of the occupied windows, in order, and each row's position among them."""
     micros = at.cast(pl.Datetime("us", "UTC")).to_physical().to_numpy()
     width = every // timedelta(microseconds=1)
-    occupied, index = np.unique(micros // width, return_inverse=True)
-    starts = pl.Series(occupied * width, dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
-    return starts.to_list(), index.astype(np.int64)
+    names = sorted(cohorts.drop_nulls().unique().to_list()) if cohorts is not None else []
+    cohort = category_codes(cohorts, names) if cohorts is not None else 0
+    occupied, index = np.unique(micros // width * (len(names) + 2) + cohort, return_inverse=True)
+    slots, codes = np.divmod(occupied, len(names) + 2)
+    starts = pl.Series(slots * width, dtype=pl.Int64).cast(pl.Datetime("us", "UTC")).to_list()
+    said = [*names, "", ""] if cohorts is not None else ["", ""]
+    return [(start, said[code]) for start, code in zip(starts, codes, strict=True)], index.astype(np.int64)
