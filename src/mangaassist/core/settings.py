@@ -38,7 +38,10 @@ class Settings:
     Attributes:
         ledger_url: SQLAlchemy URL of the ledger; empty means SQLite in the home.
         catalog_url: SQLAlchemy URL of the Iceberg catalog; empty means SQLite in the home.
-        warehouse: URI of the Iceberg warehouse; empty means a folder in the home.
+        warehouse: the Iceberg warehouse, a folder or "s3://BUCKET/PREFIX"; empty means a folder in the home.
+        s3_endpoint, s3_region, s3_access_key_id, s3_secret_access_key: of an S3 warehouse; empty means what
+            AWS's own variables, profile or role say.
+        online_url: the online feature store, "redis://HOST:PORT/DATABASE"; empty means LMDB in the home.
         region: the region this process serves and trains in.
         notices: where pages and notices leave the platform; ``MANGAASSIST_NOTICES_URLS`` (separated by
             spaces) replaces the addresses that get everything, so that secrets need not stand in a file.
@@ -47,6 +50,11 @@ class Settings:
     ledger_url: str = ""
     catalog_url: str = ""
     warehouse: str = ""
+    s3_endpoint: str = ""
+    s3_region: str = ""
+    s3_access_key_id: str = ""
+    s3_secret_access_key: str = field(default="", repr=False)
+    online_url: str = ""
     region: str = "us"
     notices: NoticeRoutes = NoticeRoutes()
 

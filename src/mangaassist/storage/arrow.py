@@ -71,6 +71,14 @@ def conform(table: str, rows: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
+def widened(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """``rows`` with the columns of ``schema`` they lack, empty."""
+    for field in schema:
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field.name, pa.nulls(rows.num_rows, field.type))
+    return rows
+
+
 def _cast(table: str, field: pa.Field, values: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_timestamp(values.type) and values.type.tz is None:
         storable_type(field.name, values.type)

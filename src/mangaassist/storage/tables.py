@@ -9,11 +9,8 @@ from __future__ import annotations
 import logging
 import re
 import sqlite3
-import struct
-import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -25,22 +22,22 @@ from pyiceberg.exceptions import (
     NamespaceAlreadyExistsError,
     NoSuchTableError,
     TableAlreadyExistsError,
-    ValidationError,
     ValidationException,
 )
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import FileScanTask, Table
 
-from mangaassist.core.clock import utc
-from mangaassist.core.errors import InputError, IntegrityError, Unavailable, nearest
+from mangaassist.core.errors import InputError, Unavailable, nearest
 from mangaassist.core.home import Home
 from mangaassist.storage import maintenance
-from mangaassist.storage.arrow import conform, storable_schema
+from mangaassist.storage.arrow import conform, storable_schema, widened
 from mangaassist.storage.buffer import BufferedWriter
 from mangaassist.storage.database import BUSY_SECONDS, alone, database_url, explained
 from mangaassist.storage.fingerprint import fingerprint
 from mangaassist.storage.maintenance import Expired
+from mangaassist.storage.scanning import Between, damaged_table, reading, scan_of
+from mangaassist.storage.warehouse import answering, s3_properties
 
 __all__ = ["Between", "BufferedWriter", "Expired", "Tables"]
 
@@ -57,23 +54,6 @@ _PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "50",
 }
-# What pyiceberg's Avro, JSON and Parquet readers raise for bytes that are not what was written.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    EOFError,
-    LookupError,
-    ArithmeticError,
-    AssertionError,
-    TypeError,
-    MemoryError,
-    SystemError,
-    ValidationError,
-    struct.error,
-    zlib.error,
-    pa.ArrowException,
-    NotImplementedError,
-)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -83,20 +63,6 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 for _logger in ("pyiceberg.io", "pyiceberg.table"):
     logging.getLogger(_logger).addFilter(_is_news)
-
-
-@dataclass(frozen=True, slots=True)
-class Between:
-    """Rows with ``low`` <= ``column`` < ``high``, a column of instants."""
-
-    column: str
-    low: datetime
-    high: datetime
-
-    def filter(self) -> str:
-        """The span as a table's engine understands it."""
-        low, high = (utc(one, field=self.column).isoformat() for one in (self.low, self.high))
-        return f"{self.column} >= '{low}' and {self.column} < '{high}'"
 
 
 class Tables:
@@ -125,6 +91,7 @@ class Tables:
                 uri=url.render_as_string(hide_password=False),
                 warehouse=warehouse,
                 **{"py-io-impl": "mangaassist.storage.fileio.DurableFileIO"},
+                **s3_properties(home.settings),
             )
         return cls(home, catalog)
 
@@ -135,6 +102,7 @@ class Tables:
         *,
         properties: Mapping[str, str] | None = None,
         marks: Mapping[str, str] | None = None,
+        evolve: bool = False,
     ) -> int:
         """Append ``rows`` in one commit and return its snapshot id; it survives a power cut.
 
@@ -142,6 +110,8 @@ class Tables:
             name: dotted, namespace first ("labels.intent"); the table is made by its first append.
             properties: kept in the snapshot's summary.
             marks: kept on the table by the same commit, and therefore beyond the snapshot's life.
+            evolve: columns that are new are added by the same commit, empty in older rows, and columns that
+                ``rows`` lack are empty in these.
 
         Raises:
             InputError: the rows do not fit the table. Unavailable: disk full, or commits of other machines
@@ -149,8 +119,15 @@ class Tables:
         """
         with self._writing(name):
             table = self._load(name) or self._create(name, storable_schema(rows.schema))
-            data = conform(name, rows, storable_schema(table.schema().as_arrow()))
+            schema = storable_schema(table.schema().as_arrow())
+            added = pa.schema([one for one in storable_schema(rows.schema) if one.name not in schema.names])
+            if evolve:
+                rows, schema = widened(rows, schema), pa.schema([*schema, *added])
+            data = conform(name, rows, schema)
             with table.transaction() as transaction:
+                if evolve and len(added):
+                    with transaction.update_schema() as update:
+                        update.union_by_name(added)
                 transaction.append(data, snapshot_properties=dict(properties or {}))
                 if marks:
                     transaction.set_properties(dict(marks))
@@ -163,25 +140,21 @@ class Tables:
         snapshot: int | None = None,
         columns: Sequence[str] | None = None,
         between: Between | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> pl.DataFrame:
         """All rows at ``snapshot`` (default: the newest), the same order every time.
 
         Args:
             between: only rows in this span of time; files that hold none are not opened.
+            share: (i, n) reads every n-th file from the i-th on, for n readers who share the work.
 
         Raises:
             InputError: no such table or column. IntegrityError: the snapshot is gone or its files are
                 missing or damaged.
         """
         table = self._existing(name)
-        if snapshot is not None and table.snapshot_by_id(snapshot) is None:
-            raise IntegrityError(
-                f"table '{name}'",
-                expected=f"snapshot {snapshot}",
-                got="no such snapshot",
-                next_step="It was expired or never written here: restore it from a backup.",
-            )
-        known = table.schema().column_names
+        scan = scan_of(name, table, snapshot)
+        known = scan.projection().column_names
         for column in (*(columns or ()), *((between.column,) if between else ())):
             if column not in known:
                 raise InputError(
@@ -190,12 +163,15 @@ class Tables:
                     got=f"'{column}'",
                     next_step=nearest(column, known),
                 )
-        fields = tuple(columns) if columns is not None else ("*",)
-        rows = between.filter() if between else AlwaysTrue()
-        with _reading(name):
-            found = pl.from_arrow(
-                table.scan(row_filter=rows, snapshot_id=snapshot, selected_fields=fields).to_arrow()
-            )
+        if columns is not None:
+            scan = scan.select(*columns)
+        if between is not None:
+            scan = scan.filter(between.filter())
+        first, step = share
+        with reading(name):
+            tasks = list(scan.plan_files())[first::step]
+            reader = ArrowScan(table.metadata, table.io, scan.projection(), scan.row_filter)
+            found = pl.from_arrow(reader.to_table(tasks))
         frame = found if isinstance(found, pl.DataFrame) else found.to_frame()
         return frame.select(columns) if columns is not None else frame
 
@@ -214,7 +190,7 @@ class Tables:
         snapshot = table.current_snapshot() if table is not None else None
         if table is None or snapshot is None or (snapshot.sequence_number or 0) <= after:
             return None, after
-        with _reading(name):
+        with reading(name):
             entries = [
                 entry
                 for manifest in snapshot.manifests(table.io)
@@ -228,6 +204,15 @@ class Tables:
             found = pl.from_arrow(scan.to_table([FileScanTask(entry.data_file) for entry in entries]))
         frame = found if isinstance(found, pl.DataFrame) else found.to_frame()
         return (frame.select(columns) if columns is not None else frame), snapshot.sequence_number or 0
+
+    def schema(self, name: str, *, snapshot: int | None = None) -> pa.Schema | None:
+        """Columns and types at ``snapshot`` (default: the newest); None for a table that does not exist.
+
+        Raises:
+            IntegrityError: the snapshot is gone.
+        """
+        table = self._load(name)
+        return storable_schema(scan_of(name, table, snapshot).projection().as_arrow()) if table else None
 
     def exists(self, name: str) -> bool:
         """Whether the table was ever appended to."""
@@ -284,7 +269,7 @@ class Tables:
         """
         with self._writing(name):
             table = self._existing(name)
-            with _reading(name):
+            with reading(name):
                 plan = maintenance.plan(table, older_than=older_than, keep=keep, now=now, grace=grace)
             if not dry_run:
                 maintenance.carry_out(table, plan)
@@ -302,7 +287,7 @@ class Tables:
     def _load(self, name: str) -> Table | None:
         _check_name(name)
         try:
-            with explained("table catalog", self._home.path), _reading(name):
+            with explained("table catalog", self._home.path), reading(name):
                 return self._catalog.load_table(name)
         except NoSuchTableError:
             return None
@@ -333,9 +318,10 @@ class Tables:
         _check_name(name)
         with explained("table catalog", self._home.path), self._home.lock(f"table.{name}"):
             try:
-                yield
+                with answering():
+                    yield
             except FileNotFoundError as error:
-                raise _damaged_table(name, error) from error
+                raise damaged_table(name, error) from error
             except (CommitFailedException, ValidationException) as error:
                 raise Unavailable(
                     f"table '{name}'",
@@ -343,24 +329,6 @@ class Tables:
                     got="other writers winning each of them",
                     next_step="Run it again; nothing was written.",
                 ) from error
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """Files a catalog names but the disk does not give are damage, not a wrong setting."""
-    try:
-        yield
-    except _DAMAGE as error:
-        raise _damaged_table(name, error) from error
-
-
-def _damaged_table(name: str, error: Exception) -> IntegrityError:
-    return IntegrityError(
-        f"table '{name}'",
-        expected="the files its snapshots name",
-        got=" ".join(f"{type(error).__name__} {error}".split())[:300],
-        next_step="Restore the warehouse from a backup.",
-    )
 
 
 def _current(table: Table) -> int | None:
