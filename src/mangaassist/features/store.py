@@ -13,6 +13,7 @@ from mangaassist.core.clock import utc
 from mangaassist.core.errors import InputError, nearest
 from mangaassist.features.catalog import Catalog
 from mangaassist.features.point_in_time import DTYPES, EVENT, INGESTED, INSTANT, point_in_time
+from mangaassist.storage.arrow import storable_schema
 from mangaassist.storage.tables import Tables
 
 _ARROW = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "string": pa.string()}
@@ -33,24 +34,24 @@ class FeatureStore:
     ) -> int:
         """Append ``rows`` of one view and return the snapshot id; the same rows twice change no read.
 
+        A feature that is new in the catalog gets its column with the first append; one that was removed
+        keeps its column, empty from then on.
+
         Args:
             rows: the view's entity (text), event_ts, one column per feature, and ingested_at unless given.
             ingested_at: when all of these rows became known.
 
         Raises:
-            InputError: for an unknown view, missing or unknown columns, wrong types, or a null key or time.
+            InputError: for an unknown view, missing or unknown columns, wrong types, a null key or time, or
+                a table whose entity or dtypes are others than the catalog's.
         """
         if ingested_at is not None:
             known = pl.lit(utc(ingested_at, field="ingested_at"), dtype=INSTANT)
             rows = rows.with_columns(known.alias(INGESTED))
         frame = _conform(catalog, view, rows)
-        features = catalog.view(view)
-        instant = pa.timestamp("us", tz="UTC")
-        schema = pa.schema(
-            [(features[0].entity, pa.string()), (EVENT, instant), (INGESTED, instant)]
-            + [(feature.name, _ARROW[feature.dtype]) for feature in features]
-        )
-        return self.tables.append(catalog.table(view), frame.to_arrow().cast(schema))
+        table, schema = catalog.table(view), _stored(catalog, view)
+        self._columns(catalog, view, None)
+        return self.tables.append(table, frame.to_arrow().cast(schema), evolve=True)
 
     def read(
         self,
@@ -72,29 +73,91 @@ class FeatureStore:
             As :func:`mangaassist.features.point_in_time.point_in_time`; unknown names are InputErrors too.
         """
         features = catalog.chosen(names)
-        views = {
-            view: self._rows(catalog, view, snapshots) for view in {feature.view for feature in features}
-        }
-        return point_in_time(views, features, entities, as_of=as_of)
+        views = dict.fromkeys(feature.view for feature in features)
+        rows = {view: self.rows(catalog, view, snapshots, names=names) for view in views}
+
+        def others(view: str) -> pl.DataFrame:
+            return self.rows(catalog, view, snapshots).drop(_keys(catalog, view))
+
+        return point_in_time(rows, features, entities, as_of=as_of, others=others)
 
     def snapshots(self, catalog: Catalog) -> dict[str, int | None]:
         """The newest snapshot of each view; None for views without rows."""
         views = sorted({feature.view for feature in catalog.features.values()})
         return {view: self.tables.snapshot(catalog.table(view)) for view in views}
 
-    def _rows(self, catalog: Catalog, view: str, snapshots: Mapping[str, int | None] | None) -> pl.DataFrame:
+    def rows(
+        self,
+        catalog: Catalog,
+        view: str,
+        snapshots: Mapping[str, int | None] | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> pl.DataFrame:
+        """Rows of one view in the catalog's columns and types; empty before the first.
+
+        Args:
+            names: of the view's features, those to read; None reads all. Features that came into the
+                catalog after a row was written are empty in it.
+            share: (i, n) reads the i-th of n parts, which together are all rows.
+
+        Raises:
+            InputError: the table's entity or dtypes are others than the catalog's.
+        """
+        schema = _schema(catalog, view)
+        keys = _keys(catalog, view)
+        if names is not None:
+            schema = pl.Schema({name: kind for name, kind in schema.items() if name in {*keys, *names}})
         pinned = None if snapshots is None else snapshots.get(view)
         absent = snapshots is not None and pinned is None
-        if absent or not self.tables.exists(catalog.table(view)):
-            return pl.DataFrame(schema=_schema(catalog, view))
-        stored = self.tables.read(catalog.table(view), snapshot=pinned)
-        return _conform(catalog, view, stored)
+        known = set() if absent else self._columns(catalog, view, pinned)
+        if not known:
+            return pl.DataFrame(schema=schema)
+        stored = self.tables.read(
+            catalog.table(view),
+            snapshot=pinned,
+            columns=[name for name in schema if name in known],
+            share=share,
+        )
+        return stored.select(
+            (pl.col(name) if name in known else pl.lit(None)).cast(kind).alias(name)
+            for name, kind in schema.items()
+        )
+
+    def _columns(self, catalog: Catalog, view: str, snapshot: int | None) -> set[str]:
+        """The columns of a view's table, none before the first append, checked against the catalog."""
+        table = catalog.table(view)
+        stored = self.tables.schema(table, snapshot=snapshot)
+        if stored is None:
+            return set()
+        for field in storable_schema(_stored(catalog, view)):
+            if field.name in _keys(catalog, view) and field.name not in stored.names:
+                step = "Rows of one table share one entity: give the changed view a new name."
+                raise _misfit(f"table '{table}'", f"a column '{field.name}'", "none", step)
+            if field.name in stored.names and stored.field(field.name).type != field.type:
+                got = f"{stored.field(field.name).type} in the rows stored so far"
+                step = "Stored rows keep their meaning: give the changed feature a new name."
+                raise _misfit(f"table '{table}': column '{field.name}'", str(field.type), got, step)
+        return set(stored.names)
+
+
+def _keys(catalog: Catalog, view: str) -> list[str]:
+    return [catalog.view(view)[0].entity, EVENT, INGESTED]
+
+
+def _stored(catalog: Catalog, view: str) -> pa.Schema:
+    """The columns of a view's table as the catalog wants them."""
+    entity, *times = _keys(catalog, view)
+    instants = [(name, pa.timestamp("us", tz="UTC")) for name in times]
+    values = [(feature.name, _ARROW[feature.dtype]) for feature in catalog.view(view)]
+    return pa.schema([(entity, pa.string()), *instants, *values])
 
 
 def _schema(catalog: Catalog, view: str) -> pl.Schema:
-    features = catalog.view(view)
-    columns: dict[str, pl.DataType] = {features[0].entity: pl.String(), EVENT: INSTANT, INGESTED: INSTANT}
-    return pl.Schema(columns | {feature.name: DTYPES[feature.dtype] for feature in features})
+    entity, *times = _keys(catalog, view)
+    columns: dict[str, pl.DataType] = {entity: pl.String(), **dict.fromkeys(times, INSTANT)}
+    return pl.Schema(columns | {feature.name: DTYPES[feature.dtype] for feature in catalog.view(view)})
 
 
 def _conform(catalog: Catalog, view: str, rows: pl.DataFrame) -> pl.DataFrame:
