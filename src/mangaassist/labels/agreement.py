@@ -85,13 +85,13 @@ def crowd_labels(votes: pl.DataFrame) -> pl.DataFrame:
     most = majority(coded.item, coded.label, **sizes)
     model = dawid_skene(coded.item, coded.worker, coded.label, n_workers=len(coded.workers), **sizes)
     best = model.posterior.argmax(axis=1)
-    classes = np.array([*coded.classes, None], dtype=object)
+    classes = pl.Series([*coded.classes, None], dtype=pl.String())
     return pl.DataFrame(
         {
             "example_id": coded.items,
             "votes": most.votes.sum(axis=1).astype(np.int64),
-            "majority": pl.Series(classes[np.where(most.tied, -1, most.winner)], dtype=pl.String()),
-            "dawid_skene": pl.Series(classes[best], dtype=pl.String()),
+            "majority": classes.gather(np.where(most.tied, len(coded.classes), most.winner)),
+            "dawid_skene": classes.gather(best),
             "probability": model.posterior.max(axis=1),
         }
     )

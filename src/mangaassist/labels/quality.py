@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -12,21 +12,15 @@ import polars as pl
 
 from mangaassist.core.errors import InputError
 from mangaassist.core.identity import canonical_json
-from mangaassist.core.language import Language
 from mangaassist.core.story import LabelPolicy, Story
 from mangaassist.core.verdict import Status, Verdict
-from mangaassist.labels.agreement import multiply_annotated, pairwise_kappa
+from mangaassist.labels.agreement import alpha, crowd_labels, multiply_annotated, pairwise_kappa
 from mangaassist.labels.consensus import KEY, SETTLED, attach, consensus
 from mangaassist.labels.intake import Batch, LabelStore
+from mangaassist.labels.overlap import MINIMUM_ITEMS, POOLS, overlap_verdict, planned, with_pool
 from mangaassist.labels.records import LABELS_TABLE
 from mangaassist.labels.votes import current_votes
 from mangaassist.stats.intervals import Estimate, clopper_lower, wilson
-
-POOLS = {"en": (Language.EN,), "ja": (Language.JA, Language.MIXED)}
-"""Agreement pools. Mixed text belongs to the Japanese team: nobody else can read all of it."""
-
-MINIMUM_ITEMS = 10
-"""Triple-annotated items below which a lot's kappa says nothing: its standard error would pass 0.15."""
 
 AUDITOR = "vendor"
 """The family of sources whose labels the others are audited against."""
@@ -40,68 +34,145 @@ class LotReview:
 
     Attributes:
         lot, pool: which.
-        kappa: over its triple-annotated items; None where there were too few or one class only.
+        kappa: over its triple-annotated items, the planned ones where it was planned; None where there were
+            too few or one class only.
+        alpha: Krippendorff's, on the same votes.
         items: triple-annotated items; examples: all items of the lot in that pool.
         unsettled: items whose annotators disagree without a majority and without an escalation.
+        differing: items on which Dawid and Skene's model names another label than the majority.
+        overlap: planned against delivered annotations.
         outcome: accepted; flagged (accepted, kept out of hold-outs); rejected; unmeasured (stays a draft).
+        threshold: the kappa the outcome was decided by.
         sentence: the same for people.
     """
 
     lot: str
     pool: str
     kappa: Estimate | None
+    alpha: Estimate | None
     items: int
     examples: int
     unsettled: int
+    differing: int
+    overlap: Verdict
     outcome: Outcome
+    threshold: float
     sentence: str
 
+    @property
+    def verdict(self) -> Verdict:
+        """Rejected fails; flagged fails its hold-out floor without blocking; unmeasured is insufficient."""
+        statuses = {"accepted": Status.PASS, "unmeasured": Status.INSUFFICIENT}
+        kappa = self.kappa
+        return Verdict(
+            f"labels.lot.{self.lot}.{self.pool}",
+            statuses.get(self.outcome, Status.FAIL),
+            self.sentence,
+            value=kappa.value if kappa else None,
+            low=kappa.low if kappa else None,
+            high=kappa.high if kappa else None,
+            threshold=self.threshold,
+            n=self.items,
+            blocking=self.outcome == "rejected",
+        )
 
-def review(votes: pl.DataFrame, policy: LabelPolicy, *, minimum: int = MINIMUM_ITEMS) -> list[LotReview]:
+    def as_dict(self) -> dict[str, Any]:
+        """The review as a JSON object."""
+        return {
+            "lot": self.lot,
+            "pool": self.pool,
+            "outcome": self.outcome,
+            "kappa": asdict(self.kappa) if self.kappa else None,
+            "alpha": asdict(self.alpha) if self.alpha else None,
+            "n": self.items,
+            "examples": self.examples,
+            "unsettled": self.unsettled,
+            "majority_against_dawid_skene": self.differing,
+            "overlap": self.overlap.as_dict(),
+            "verdict": self.verdict.as_dict(),
+        }
+
+
+def review(
+    votes: pl.DataFrame,
+    policy: LabelPolicy,
+    *,
+    minimum: int = MINIMUM_ITEMS,
+    plan: pl.DataFrame | None = None,
+) -> list[LotReview]:
     """The agreement of every lot, per language pool (LAB-4, LAB-7).
+
+    A planned lot that did not come back as planned stays a draft until the rest of it is here.
 
     Args:
         votes: standing votes of any review status with language, as ``lot_votes`` gives them.
         minimum: triple-annotated items a lot needs.
+        plan: the planned items, as :func:`mangaassist.labels.overlap.planned` gives them.
 
     Returns:
         One review per lot and pool, sorted.
     """
-    found = []
-    for (lot, pool), own in votes.partition_by("iaa_lot_id", "pool", as_dict=True).items():
-        triple = multiply_annotated(own.filter(~pl.col("escalation")))
-        items = triple.n_unique("example_id") if triple.height else 0
-        kappa = pairwise_kappa(triple) if items >= minimum else None
-        measured = LotReview(
-            lot=str(lot),
-            pool=str(pool),
-            kappa=kappa,
-            items=items,
-            examples=own.n_unique("example_id"),
-            unsettled=_unsettled(own),
-            outcome=_outcome(kappa, policy),
-            sentence="",
-        )
-        found.append(replace(measured, sentence=_lot_sentence(measured, policy, minimum)))
+    found = [
+        _review_one((str(lot), str(pool)), own, plan, policy, minimum)
+        for (lot, pool), own in votes.partition_by("iaa_lot_id", "pool", as_dict=True).items()
+    ]
     return sorted(found, key=lambda one: (one.lot, one.pool))
+
+
+def _review_one(
+    which: tuple[str, str], own: pl.DataFrame, plans: pl.DataFrame | None, policy: LabelPolicy, minimum: int
+) -> LotReview:
+    lot, pool = which
+    plan = _plan_of(plans, lot, pool)
+    regular = own.filter(~pl.col("escalation"))
+    overlap = overlap_verdict(lot, pool, own, plan)
+    shared = plan.filter(pl.col("annotations") > 2)["example_id"].implode()
+    triple = multiply_annotated(
+        regular if plan.is_empty() else regular.filter(pl.col("example_id").is_in(shared))
+    )
+    items = triple.n_unique("example_id") if triple.height else 0
+    whole = overlap.passed or not overlap.blocking
+    kappa = pairwise_kappa(triple) if items >= minimum else None
+    outcome = _outcome(kappa, policy) if whole else "unmeasured"
+    crowd = crowd_labels(regular.drop_nulls("annotator_id"))
+    measured = LotReview(
+        lot=lot,
+        pool=pool,
+        kappa=kappa,
+        alpha=alpha(triple) if kappa else None,
+        items=items,
+        examples=own.n_unique("example_id"),
+        unsettled=_unsettled(own),
+        differing=crowd.filter(pl.col("majority") != pl.col("dawid_skene")).height,
+        overlap=overlap,
+        outcome=outcome,
+        threshold=policy.agreement_floor if outcome == "rejected" else policy.holdout_floor,
+        sentence="",
+    )
+    sentence = _lot_sentence(measured, policy, minimum)
+    if not whole:
+        sentence = f"Lot {lot} ({pool}) stays a draft: {overlap.sentence}"
+    return replace(measured, sentence=sentence)
+
+
+def _plan_of(plan: pl.DataFrame | None, lot: str, pool: str) -> pl.DataFrame:
+    if plan is None:
+        return pl.DataFrame(schema={"example_id": pl.String(), "annotations": pl.Int64()})
+    return plan.filter((pl.col("lot") == lot) & (pl.col("pool") == pool))
 
 
 def lot_votes(examples: pl.DataFrame, labels: pl.DataFrame, policy: LabelPolicy) -> pl.DataFrame:
     """Standing votes given in lots, whatever their status, with the pool of their language.
 
+    Votes of annotators who were paused are left out (LAB-5).
+
     Args:
         examples, labels: rows of the two tables.
     """
-    lots = current_votes(labels).filter(pl.col("iaa_lot_id").is_not_null())
+    lots = current_votes(labels).filter(pl.col("iaa_lot_id").is_not_null() & ~pl.col("held"))
     return with_pool(attach(examples, lots, policy)).unique(
         ["example_id", "label_source", "annotator_id", "label"], maintain_order=True
     )
-
-
-def with_pool(votes: pl.DataFrame) -> pl.DataFrame:
-    """``votes`` with the agreement pool of their language."""
-    pools = {str(language): pool for pool, languages in POOLS.items() for language in languages}
-    return votes.with_columns(pool=pl.col("language").replace_strict(pools, return_dtype=pl.String()))
 
 
 def _outcome(kappa: Estimate | None, policy: LabelPolicy) -> Outcome:
@@ -144,7 +215,7 @@ def review_lots(
     """
     examples, labels = store.examples(story), store.labels(story)
     votes = lot_votes(examples, labels, story.labels)
-    reviews = review(votes, story.labels, minimum=minimum)
+    reviews = review(votes, story.labels, minimum=minimum, plan=planned(store, story))
     restated = _restate(votes, labels, reviews)
     if restated.is_empty():
         return reviews, None
@@ -169,7 +240,7 @@ def _restate(votes: pl.DataFrame, labels: pl.DataFrame, reviews: Sequence[LotRev
         },
         orient="row",
     )
-    standing = current_votes(labels)
+    standing = current_votes(labels).filter(~pl.col("held"))
     key = ["example_id", "iaa_lot_id"]
     judged = votes.select(*key, "pool").unique().join(outcomes, on=["iaa_lot_id", "pool"])
     changed = standing.join(judged, on=key).filter(
