@@ -125,6 +125,9 @@ class OnlineStore(Protocol):
     def collect(self, name: str, *, keep: Collection[str]) -> list[str]:
         """Drop every generation of ``name`` outside ``keep``, finished or not; returns what went."""
 
+    def drop(self, name: str) -> None:
+        """Forget everything under ``name``."""
+
     def names(self) -> list[str]:
         """The names that have a current manifest, sorted."""
 
@@ -207,6 +210,11 @@ class EmbeddedStore:
                 path.unlink(missing_ok=True)
                 gone.add(path.stem)
         return sorted(gone)
+
+    def drop(self, name: str) -> None:
+        with self.lock(name):
+            (self._folder / name / _CURRENT).unlink(missing_ok=True)
+            self.collect(name, keep=())
 
     def names(self) -> list[str]:
         return sorted(path.parent.name for path in self._folder.glob(f"*/{_CURRENT}"))

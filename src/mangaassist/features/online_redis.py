@@ -157,6 +157,13 @@ class RedisStore:
                 self._builder.srem(self._key(name, "begun"), generation)
         return gone
 
+    def drop(self, name: str) -> None:
+        with self.lock(name):
+            with _answering("online store"):
+                self._builder.srem(self._names_key, name)
+                self._builder.delete(self._key(name, "current"))
+            self.collect(name, keep=())
+
     def names(self) -> list[str]:
         with _answering("online store"):
             return sorted(_texts(self._client.smembers(self._names_key)))

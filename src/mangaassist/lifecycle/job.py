@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mangaassist.core.errors import InputError
 from mangaassist.labels.versions import LabelVersion
 from mangaassist.labels.waivers import Waiver
+from mangaassist.lifecycle.features import NO_FEATURES
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.training.code import code_digest, folder_digests
 from mangaassist.training.tags import RunTags, code_revision
@@ -17,8 +18,6 @@ from mangaassist.training.tags import RunTags, code_revision
 if TYPE_CHECKING:
     from mangaassist.core.story import Story, StoryModule
     from mangaassist.features.catalog import Catalog
-
-NO_FEATURES = "none"
 
 
 @dataclass(frozen=True, slots=True)

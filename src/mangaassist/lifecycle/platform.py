@@ -10,12 +10,14 @@ from mangaassist.core.home import Home
 
 if TYPE_CHECKING:
     from mangaassist.core.story import Story, StoryModule
+    from mangaassist.features.online import OnlineStore
     from mangaassist.features.store import FeatureStore
     from mangaassist.governance.signing import KeyRing
     from mangaassist.governance.switches import Switches
     from mangaassist.incidents.outbox import Outbox
     from mangaassist.labels.intake import LabelStore
     from mangaassist.promotion.registry import Registry
+    from mangaassist.promotion.versions import Version
     from mangaassist.serving.model_server import ModelServer
     from mangaassist.storage.artifacts import ArtifactStore
     from mangaassist.storage.ledger import Ledger
@@ -68,19 +70,27 @@ class Platform:
     def registry(self) -> Registry:
         from mangaassist.promotion.registry import Registry
 
-        return Registry(self.ledger, self.artifacts, self.keys, self.switches)
+        return Registry(self.ledger, self.artifacts, self.keys, self.switches, deployable=self._deployable)
 
     @cached_property
     def labels(self) -> LabelStore:
         from mangaassist.labels.intake import LabelStore
+        from mangaassist.storage.artifacts import ArtifactStore
 
-        return LabelStore(self.tables, self.ledger, self.clock)
+        cold = ArtifactStore(self.home.folder("cold"))
+        return LabelStore(self.tables, self.ledger, self.clock, cold)
 
     @cached_property
     def features(self) -> FeatureStore:
         from mangaassist.features.store import FeatureStore
 
         return FeatureStore(self.tables)
+
+    @cached_property
+    def online(self) -> OnlineStore:
+        from mangaassist.features.online import online_store
+
+        return online_store(self.home, self.home.settings.online_url)
 
     @cached_property
     def models(self) -> ModelServer:
@@ -93,6 +103,11 @@ class Platform:
         from mangaassist.incidents.outbox import Outbox
 
         return Outbox.open(self.home)
+
+    def _deployable(self, version: Version) -> None:
+        from mangaassist.lifecycle.features import require_declared
+
+        require_declared(self, version)
 
     def module(self, name: str) -> StoryModule:
         """The story's folder, loaded; an unknown name is an InputError with the nearest one."""

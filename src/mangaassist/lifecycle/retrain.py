@@ -9,6 +9,7 @@ from typing import Any
 from mangaassist.core.errors import GateRefused
 from mangaassist.core.story import StoryModule
 from mangaassist.core.verdict import Verdict
+from mangaassist.features.publishing import publish
 from mangaassist.labels import versions as label_versions
 from mangaassist.labels.waivers import check_waiver, waive, waivers
 from mangaassist.lifecycle.features import catalog_of
@@ -128,6 +129,8 @@ def pin(platform: Platform, module: StoryModule, *, seed: int, waiver: WaiverReq
     if waiver is not None:
         waive(platform.labels, story, version, waiver.rule, reason=waiver.reason, actor=waiver.actor)
     catalog = catalog_of(story)
+    if catalog is not None:
+        publish(platform.ledger, catalog, actor="retrain", at=platform.clock.now())
     snapshots = platform.features.snapshots(catalog) if catalog else {}
     champion = platform.registry.deployment(story.name).champion
     granted = waivers(platform.labels, story, version.number)

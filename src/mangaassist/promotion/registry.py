@@ -64,15 +64,26 @@ Build = Callable[[StoryState], Mapping[str, Any] | None]
 
 
 class Registry:
-    """The registry of one ledger; safe to share between threads."""
+    """The registry of one ledger; safe to share between threads.
+
+    Args:
+        deployable: raises GateRefused for a version that this installation could not serve as it was trained.
+    """
 
     def __init__(
-        self, ledger: Ledger, artifacts: ArtifactStore, keys: KeyRing, switches: Switches | None = None
+        self,
+        ledger: Ledger,
+        artifacts: ArtifactStore,
+        keys: KeyRing,
+        switches: Switches | None = None,
+        *,
+        deployable: Callable[[Version], None] = lambda _: None,
     ) -> None:
         self.ledger = ledger
         self.artifacts = artifacts
         self.keys = keys
         self.switches = switches or Switches(ledger)
+        self._deployable = deployable
         self._lock = threading.RLock()
         self._states: dict[str, StoryState] = {}
         self._seen: dict[str, int] = {}
@@ -241,6 +252,7 @@ class Registry:
                 return None
             self.switches.permissions(story).require_promotion()
             require_gate(version)
+            self._deployable(version)
             if deployment.challenger is None or state.versions[deployment.challenger].capped is None:
                 require_no_challenger(deployment)
             return {"version": number, "gate": version.entry}
@@ -270,6 +282,7 @@ class Registry:
         def build(state: StoryState) -> Mapping[str, Any]:
             self.switches.permissions(story).require_promotion()
             require_movable(state, number, decision)
+            self._deployable(known(state, number))
             require_growth(state.deployment, stage)
             return canary_body(number, stage, holdout, decision, evidence)
 
@@ -289,6 +302,7 @@ class Registry:
         def build(state: StoryState) -> Mapping[str, Any]:
             self.switches.permissions(story).require_promotion()
             require_movable(state, number, decision)
+            self._deployable(known(state, number))
             require_canary(state.deployment)
             return {
                 "version": number,
@@ -367,6 +381,7 @@ class Registry:
             require_aborted(version, self.before_failure(story, number)[1])
             require_pass(version, decision)
             require_uncapped(version)
+            self._deployable(version)
             return canary_body(number, stage, holdout, decision, evidence)
 
         return self._decided(story, REENABLED, build, decision, None)
