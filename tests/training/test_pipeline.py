@@ -18,7 +18,7 @@ from mangaassist.core.errors import GateRefused, InputError, Unavailable
 from mangaassist.core.home import Home
 from mangaassist.storage.artifacts import ArtifactStore
 from mangaassist.training.code import code_digest
-from mangaassist.training.memo import Memo
+from mangaassist.training.memo import Memo, Remembered
 from mangaassist.training.pipeline import (
     Run,
     Runner,
@@ -278,12 +278,26 @@ def test_parallel_runs_on_one_home_agree(tmp_path: Path) -> None:
 def test_the_first_writer_wins_and_force_replaces(tmp_path: Path) -> None:
     """TRN-1: two processes with different outputs for one key go on with one of them."""
     memo = Memo(tmp_path / "steps")
-    key, first, second = "a" * 64, "1" * 64, "2" * 64
+    key, first, second = "a" * 64, Remembered("1" * 64, 0.5), Remembered("2" * 64, 1.5)
     assert memo.put(key, first, step="s", replace=False) == first
     assert memo.put(key, second, step="s", replace=False) == first
     assert memo.put(key, second, step="s", replace=True) == second
     assert memo.get(key) == second
     assert memo.get("b" * 64) is None
+
+
+def test_a_cached_step_keeps_what_its_work_cost(home: Home) -> None:
+    """GOV-6: the cost of a run is that of the work behind it, whoever did it and when."""
+
+    def work(inputs: StepInputs) -> dict[str, bytes]:
+        return {"sum": str(sum(range(2_000_000))).encode(), "seen": repr(sorted(inputs.compute)).encode()}
+
+    steps = [Step("load", work), Step("train", work, ("load",))]
+    first, second = runner(home).run(steps), runner(home).run(steps)
+    assert [step.status for step in second.steps] == [StepStatus.CACHED] * 2
+    assert [step.compute for step in first.steps] == [step.compute for step in second.steps]
+    assert min(step.compute for step in first.steps) > 0
+    assert ArtifactStore(home.folder("artifacts")).read(first.step("train").output, "seen") == b"['load']"
 
 
 def test_a_read_only_home_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +308,7 @@ def test_a_read_only_home_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(InputError, match="a writable directory"):
-        Memo(tmp_path / "steps").put("a" * 64, "1" * 64, step="s", replace=False)
+        Memo(tmp_path / "steps").put("a" * 64, Remembered("1" * 64, 0.0), step="s", replace=False)
 
 
 def test_a_full_disk_fails_the_step_and_loses_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,7 +341,8 @@ def test_the_record_is_a_value(home: Home) -> None:
     body = runner(home).run(diamond([])).as_dict()
     assert set(body) == {"id", "started_at", "seconds", "steps"}
     assert len(body["id"]) == 16
-    assert set(body["steps"][0]) == {"name", "status", "seconds", "key", "output", "detail"}
+    fields = {"name", "status", "seconds", "compute_seconds", "key", "output", "detail"}
+    assert set(body["steps"][0]) == fields
 
 
 def test_code_digest_reads_sources() -> None:

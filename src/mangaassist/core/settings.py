@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -42,7 +43,12 @@ class Settings:
         s3_endpoint, s3_region, s3_access_key_id, s3_secret_access_key: of an S3 warehouse; empty means what
             AWS's own variables, profile or role say.
         online_url: the online feature store, "redis://HOST:PORT/DATABASE"; empty means LMDB in the home.
+        llm_url: base URL of an OpenAI-compatible server that labels ("http://127.0.0.1:8000/v1").
+        llm_model: the model to ask there.
+        llm_region: the region it runs in; training texts go nowhere else (``Story.residency``).
+        llm_key_variable: the environment variable with its API key; empty for a server that needs none.
         region: the region this process serves and trains in.
+        cpu_hour: dollars per processor hour; the default is AWS Fargate's in us-east-1.
         notices: where pages and notices leave the platform; ``MANGAASSIST_NOTICES_URLS`` (separated by
             spaces) replaces the addresses that get everything, so that secrets need not stand in a file.
     """
@@ -55,8 +61,33 @@ class Settings:
     s3_access_key_id: str = ""
     s3_secret_access_key: str = field(default="", repr=False)
     online_url: str = ""
+    llm_url: str = ""
+    llm_model: str = ""
+    llm_region: str = ""
+    llm_key_variable: str = ""
     region: str = "us"
+    cpu_hour: str = "0.04048"
     notices: NoticeRoutes = NoticeRoutes()
+
+    @property
+    def cpu_second_price(self) -> float:
+        """Price of one processor second.
+
+        Raises:
+            InputError: ``cpu_hour`` is no price.
+        """
+        try:
+            price = float(self.cpu_hour)
+        except ValueError:
+            price = math.nan
+        if not (math.isfinite(price) and price >= 0):
+            raise InputError(
+                "settings.toml: cpu_hour",
+                expected="a price per processor hour, 0 or more",
+                got=repr(self.cpu_hour),
+                next_step='Write it like cpu_hour = "0.04048".',
+            )
+        return price / 3600
 
     @classmethod
     def load(cls, home: Path, environ: Mapping[str, str] = os.environ) -> Settings:

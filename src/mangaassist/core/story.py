@@ -167,6 +167,19 @@ class DriftPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """What a story may cost (GOV-6), in the currency of the settings' price.
+
+    Attributes:
+        run: one retrain, its steps up to the bias audit.
+        per_thousand: a thousand predictions.
+    """
+
+    run: float
+    per_thousand: float
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """One production model, specified.
 
@@ -183,6 +196,7 @@ class Story:
         out_of_scope_label: label meaning "none of these"; such rows tune and measure abstention.
         cadence: time between scheduled retrains.
         residency: region the training data may not leave.
+        budget: what it may cost; None measures without judging.
     """
 
     name: str
@@ -199,6 +213,7 @@ class Story:
     out_of_scope_label: str | None = None
     cadence: timedelta = timedelta(days=7)
     residency: str = "us"
+    budget: Budget | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The specification as JSON; durations in seconds."""

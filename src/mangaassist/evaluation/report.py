@@ -290,6 +290,7 @@ class Latency:
     """Milliseconds of single predictions, in process.
 
     Attributes:
+        cpu_ms: mean processor time of one, the basis of its cost (GOV-6).
         p95_low, p95_high: 95% interval of the 95th percentile.
     """
 
@@ -299,6 +300,7 @@ class Latency:
     p99_ms: float
     p95_low: float
     p95_high: float
+    cpu_ms: float
 
     def as_dict(self) -> dict[str, Any]:
         """The measurement as a JSON object."""

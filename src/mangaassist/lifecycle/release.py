@@ -12,6 +12,7 @@ from mangaassist.evaluation.adversarial import attack
 from mangaassist.evaluation.gate import offline_gate
 from mangaassist.evaluation.report import EvaluationReport
 from mangaassist.evaluation.slices import slice_matrix
+from mangaassist.governance.cost import cost_verdicts
 from mangaassist.labels.waivers import cap
 from mangaassist.lifecycle.files import VERDICTS, VerdictsRefused, read_frame, read_json, read_verdicts
 from mangaassist.lifecycle.job import Job
@@ -108,10 +109,24 @@ def _enter(job: Job, inputs: StepInputs, run_id: str) -> Version:
 
 def _gate(job: Job, inputs: StepInputs, report: EvaluationReport) -> Decision:
     """The offline decision. There is nothing to wait for offline, so a hold is a refusal."""
-    verdicts = [*_step_verdicts(inputs), *offline_gate(job.story, report, _champion_report(job, inputs))]
+    verdicts = [
+        *_step_verdicts(inputs),
+        *offline_gate(job.story, report, _champion_report(job, inputs)),
+        *_cost(job, inputs, report),
+    ]
     name = f"{job.story.name}/candidate"
     gate = decide(name, verdicts, actor=ACTOR, at=job.platform.clock.now(), policy=job.story.digest)
     return gate if gate.action is Action.PROMOTE else replace(gate, action=Action.REFUSE)
+
+
+def _cost(job: Job, inputs: StepInputs, report: EvaluationReport) -> list[Verdict]:
+    """What the run and a thousand predictions cost, against the story's budget (GOV-6)."""
+    return cost_verdicts(
+        job.story.budget,
+        run_seconds=sum(inputs.compute.values()),
+        call_seconds=report.latency.cpu_ms / 1e3 if report.latency else None,
+        cpu_second=job.platform.home.settings.cpu_second_price,
+    )
 
 
 def full_report(inputs: StepInputs) -> EvaluationReport:

@@ -1,4 +1,4 @@
-"""What the step runner remembers: step key -> digest of the output, one small file each.
+"""What the step runner remembers: step key -> digest of the output and its cost, one small file each.
 
 Files instead of a database because a key never changes its meaning: writers in any number of processes
 need no lock, and an entry that is not whole counts as none. The entries are a cache, not a record: losing one
@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -19,6 +20,19 @@ from mangaassist.core.home import unwritable
 _DIGEST_LENGTH = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What is known of one step.
+
+    Attributes:
+        output: digest of its stored output.
+        compute: processor seconds it took.
+    """
+
+    output: str
+    compute: float
+
+
 class Memo:
     """The remembered steps under ``folder``."""
 
@@ -26,15 +40,15 @@ class Memo:
         self._folder = folder
         self._draft_numbers = itertools.count()
 
-    def get(self, key: str) -> str | None:
-        """The output digest stored for ``key``; None when there is none or the entry is torn."""
+    def get(self, key: str) -> Remembered | None:
+        """What is stored for ``key``; None when there is nothing or the entry is torn."""
         try:
-            return _output(self._path(key).read_bytes())
+            return _entry(self._path(key).read_bytes())
         except FileNotFoundError:
             return None
 
-    def put(self, key: str, output: str, *, step: str, replace: bool) -> str:
-        """Remember ``output`` for ``key`` and return what is remembered now.
+    def put(self, key: str, known: Remembered, *, step: str, replace: bool) -> Remembered:
+        """Remember ``known`` for ``key`` and return what is remembered now.
 
         Without ``replace`` the first writer wins, so that two processes that computed the same step at
         once go on with the same output.
@@ -43,7 +57,7 @@ class Memo:
             Unavailable: when the disk is full.
             InputError: when the home is read-only.
         """
-        body = orjson.dumps({"output": output, "step": step})
+        body = orjson.dumps({"compute": known.compute, "output": known.output, "step": step})
         target = self._path(key)
         try:
             if not replace:
@@ -53,15 +67,15 @@ class Memo:
             self._overwrite(target, body)
         except OSError as error:
             raise unwritable(self._folder, error) from error
-        return output
+        return known
 
-    def _create(self, key: str, target: Path, body: bytes) -> str | None:
+    def _create(self, key: str, target: Path, body: bytes) -> Remembered | None:
         """Write a new entry in one piece; what an existing one says, None when it is torn."""
         try:
             _write_new(target, body)
         except FileExistsError:
             return self.get(key)
-        return _output(body)
+        return _entry(body)
 
     def _overwrite(self, target: Path, body: bytes) -> None:
         process = f"{os.getpid()}.{threading.get_ident()}"
@@ -83,9 +97,11 @@ def _write_new(path: Path, body: bytes) -> None:
         _write_new(path, body)
 
 
-def _output(body: bytes) -> str | None:
+def _entry(body: bytes) -> Remembered | None:
     try:
-        output = orjson.loads(body)["output"]
+        found = orjson.loads(body)
+        output, compute = found["output"], found["compute"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
-    return output if isinstance(output, str) and len(output) == _DIGEST_LENGTH else None
+    whole = isinstance(output, str) and len(output) == _DIGEST_LENGTH and isinstance(compute, int | float)
+    return Remembered(output, float(compute)) if whole else None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from mangaassist.core.clock import Clock, isoformat
@@ -20,7 +20,7 @@ from mangaassist.core.errors import GateRefused, InputError, IntegrityError, Man
 from mangaassist.core.home import Home
 from mangaassist.core.identity import digest
 from mangaassist.storage.artifacts import ArtifactStore
-from mangaassist.training.memo import Memo
+from mangaassist.training.memo import Memo, Remembered
 
 
 class StepStatus(StrEnum):
@@ -56,11 +56,13 @@ class StepInputs:
     Attributes:
         params: the step's own parameters.
         outputs: needed step -> digest of its stored output.
+        compute: needed step -> processor seconds it took when it ran, in this run or the one remembered.
     """
 
     params: Mapping[str, Any]
     outputs: Mapping[str, str]
     artifacts: ArtifactStore
+    compute: Mapping[str, float] = field(default_factory=dict)
 
     def read(self, step: str, name: str) -> bytes:
         """One file of the output of ``step``.
@@ -119,6 +121,8 @@ class StepResult:
         output: digest of the output artifact; empty unless done or cached.
         detail: one sentence for a step that did not finish.
         error: what was raised, for the caller's exit code; None otherwise.
+        compute: processor seconds of the work behind the output, remembered with it (GOV-6). All threads of
+            the process count, so runs sharing one process count each other's work.
     """
 
     name: str
@@ -128,6 +132,7 @@ class StepResult:
     output: str = ""
     detail: str = ""
     error: MangaAssistError | None = None
+    compute: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """The result as a JSON object."""
@@ -135,6 +140,7 @@ class StepResult:
             "name": self.name,
             "status": str(self.status),
             "seconds": self.seconds,
+            "compute_seconds": self.compute,
             "key": self.key,
             "output": self.output,
             "detail": self.detail,
@@ -247,31 +253,36 @@ class Runner:
         known = None if forced or not step.remembered else self._memo.get(key)
         damaged = known is not None and not self._intact(known)
         if known is not None and not damaged:
-            return StepResult(step.name, StepStatus.CACHED, perf_counter() - began, key, known)
+            seconds = perf_counter() - began
+            return StepResult(step.name, StepStatus.CACHED, seconds, key, known.output, compute=known.compute)
+        compute = {need: results[need].compute for need in step.needs}
+        worked = process_time()
         try:
-            made = step.run(StepInputs(step.params, outputs, self._artifacts))
+            made = step.run(StepInputs(step.params, outputs, self._artifacts, compute))
             if isinstance(made, Waiting):
                 return _stopped(step, StepStatus.WAITING, began, key, made.reason)
-            output = self._keep(step, key, made, replace=forced or damaged)
+            worked = process_time() - worked
+            output = self._keep(step, key, made, worked, replace=forced or damaged)
         except GateRefused as error:
             return _stopped(step, StepStatus.REFUSED, began, key, error)
         except MangaAssistError as error:
             return _stopped(step, StepStatus.FAILED, began, key, error)
-        return StepResult(step.name, StepStatus.DONE, perf_counter() - began, key, output)
+        return StepResult(step.name, StepStatus.DONE, perf_counter() - began, key, output, compute=worked)
 
-    def _keep(self, step: Step, key: str, made: Mapping[str, bytes], *, replace: bool) -> str:
+    def _keep(self, step: Step, key: str, made: Mapping[str, bytes], compute: float, *, replace: bool) -> str:
         output = self._artifacts.put_files(made)
         if not step.remembered:
             return output
-        kept = self._memo.put(key, output, step=step.name, replace=replace)
-        if kept != output and not self._intact(kept):
-            return self._memo.put(key, output, step=step.name, replace=True)
-        return kept
+        ours = Remembered(output, compute)
+        kept = self._memo.put(key, ours, step=step.name, replace=replace)
+        if kept.output != output and not self._intact(kept):
+            kept = self._memo.put(key, ours, step=step.name, replace=True)
+        return kept.output
 
-    def _intact(self, output: str) -> bool:
-        """Whether every stored byte of ``output`` still has its hash."""
+    def _intact(self, known: Remembered) -> bool:
+        """Whether every stored byte of the output still has its hash."""
         try:
-            self._artifacts.files(output)
+            self._artifacts.files(known.output)
         except (IntegrityError, InputError):
             return False
         return True

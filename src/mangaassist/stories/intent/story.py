@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from mangaassist.core.story import LabelPolicy, Story, Threshold, Window
+from mangaassist.core.story import Budget, LabelPolicy, Story, Threshold, Window
 from mangaassist.stories.intent.intents import INTENTS, OUT_OF_SCOPE, SAFETY_CRITICAL
 
 if TYPE_CHECKING:
     import polars as pl
 
     from mangaassist.core.story import Model
+    from mangaassist.labels.functions import RuleSet
 
 STORY = Story(
     name="intent",
@@ -31,6 +32,7 @@ STORY = Story(
     out_of_scope_label=OUT_OF_SCOPE,
     cadence=timedelta(days=7),
     residency="us",
+    budget=Budget(run=0.05, per_thousand=0.001),
 )
 
 
@@ -57,6 +59,13 @@ def load(examples: pl.DataFrame) -> pl.DataFrame:
         attribute("catalog_tier").fill_null(""),
         intent="label",
     ).drop("attributes")
+
+
+def labelling() -> RuleSet:
+    """The story's labelling functions; see :mod:`mangaassist.stories.intent.labelling`."""
+    from mangaassist.stories.intent.labelling import RULES
+
+    return RULES
 
 
 def fit(examples: pl.DataFrame, *, seed: int) -> Model:
