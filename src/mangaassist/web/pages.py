@@ -19,6 +19,7 @@ REFRESH_SECONDS = 15
 
 _STATIC = {
     "mangaassist.css": "text/css; charset=utf-8",
+    "oncall.css": "text/css; charset=utf-8",
     "refresh.js": "text/javascript; charset=utf-8",
     "mark.svg": "image/svg+xml",
 }
