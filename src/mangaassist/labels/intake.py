@@ -31,6 +31,7 @@ from mangaassist.labels.records import (
     labels_frame,
 )
 from mangaassist.labels.votes import VOTE_KEY, current_examples, current_votes, erased, with_metadata
+from mangaassist.storage.artifacts import ArtifactStore
 from mangaassist.storage.ledger import Entry, Ledger
 from mangaassist.storage.tables import Tables
 
@@ -68,11 +69,13 @@ class LabelStore:
     Attributes:
         tables, ledger: where rows and entries go.
         clock: what "now" is.
+        cold: the folder of archived label versions; None where there is none.
     """
 
     tables: Tables
     ledger: Ledger
     clock: Clock
+    cold: ArtifactStore | None = None
 
     def add_examples(self, story: Story, examples: pl.DataFrame, *, actor: str = "labels") -> Batch:
         """Append ``examples`` (the columns of EXAMPLES_TABLE); the same rows twice are one batch.

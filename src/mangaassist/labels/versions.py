@@ -1,15 +1,17 @@
 """Label versions: a set of labelled examples pinned by snapshot and content hash (LAB-2, LAB-3).
 
 A version never changes. Reading it next year applies the policy, window and moment it was finalised with to
-the snapshots it names, and checks that what comes out is what was finalised.
+the snapshots it names, and checks that what comes out is what was finalised. Versions that were archived are
+read from the cold folder, with the same check.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -20,9 +22,12 @@ from mangaassist.core.story import LabelPolicy, Story, Window
 from mangaassist.labels.consensus import consensus
 from mangaassist.labels.intake import LabelStore, subject
 from mangaassist.labels.votes import current_votes
+from mangaassist.storage.artifacts import ArtifactStore
 from mangaassist.storage.fingerprint import fingerprint
 
 _FINALISED = "labels.finalised"
+ARCHIVED = "labels.archived"
+COLD_FILES = ("examples.parquet", "labels.parquet", "rows.parquet")
 _ATTEMPTS = 50
 
 
@@ -199,8 +204,19 @@ def _content(
     )
     window = Window(policy["window"], policy["window_days"])
     selection = select(examples, labels, labelling, window, at=at)
-    parts = [fingerprint(examples), fingerprint(labels), fingerprint(selection.rows)]
-    return selection, digest([*parts, policy])
+    return selection, _hash(Contents(examples, labels, selection.rows), policy)
+
+
+class Contents(NamedTuple):
+    """The two tables as a version pinned them, sorted, and the rows its policy makes of them."""
+
+    examples: pl.DataFrame
+    labels: pl.DataFrame
+    rows: pl.DataFrame
+
+
+def _hash(found: Contents, policy: Mapping[str, Any]) -> str:
+    return digest([*(fingerprint(frame) for frame in found), policy])
 
 
 def _policy(story: Story) -> dict[str, Any]:
@@ -243,14 +259,51 @@ def read(store: LabelStore, story: Story, number: int) -> pl.DataFrame:
         InputError: for a number that was never finalised.
         IntegrityError: when the stored content is not what was finalised.
     """
-    pinned = version(store, story, number)
+    return contents(store, story, version(store, story, number)).rows
+
+
+def contents(store: LabelStore, story: Story, pinned: LabelVersion) -> Contents:
+    """Everything a version consists of, from the tables or, once archived, from the cold folder.
+
+    Raises:
+        IntegrityError: when the stored content is not what was finalised.
+    """
+    cold = archived(store, story).get(pinned.number)
+    if cold is not None and store.cold is not None:
+        return verified(story, pinned, store.cold, cold)
     snapshots = (pinned.snapshot_examples, pinned.snapshot_labels)
     selection, content = _content(store, story, snapshots, pinned.policy, pinned.finalised_at)
+    _check(story, pinned, content, "Restore the tables from a backup; do not train on this.")
+    tables = (
+        store.examples(story, snapshot=pinned.snapshot_examples),
+        store.labels(story, snapshot=pinned.snapshot_labels),
+    )
+    examples, labels = (frame.sort(frame.columns, nulls_last=True) for frame in tables)
+    return Contents(examples, labels, selection.rows)
+
+
+def archived(store: LabelStore, story: Story) -> dict[int, str]:
+    """Version number to the digest of its manifest in the cold folder."""
+    entries = store.ledger.entries(subject=subject(story), kind=ARCHIVED)
+    return {entry.body["label_version"]: entry.body["manifest"] for entry in entries}
+
+
+def verified(story: Story, pinned: LabelVersion, cold: ArtifactStore, manifest: str) -> Contents:
+    """An archived version read back; the rows are those stored, whatever code would make of the tables today.
+
+    Raises:
+        IntegrityError: when a byte is missing or other than it was.
+    """
+    found = Contents(*(pl.read_parquet(io.BytesIO(cold.read(manifest, name))) for name in COLD_FILES))
+    _check(story, pinned, _hash(found, pinned.policy), "Restore the cold folder from a backup.")
+    return found
+
+
+def _check(story: Story, pinned: LabelVersion, content: str, next_step: str) -> None:
     if content != pinned.content_hash:
         raise IntegrityError(
-            f"label version {number} of '{story.name}'",
+            f"label version {pinned.number} of '{story.name}'",
             expected=f"content {pinned.content_hash[:16]}",
             got=f"content {content[:16]}",
-            next_step="Restore the tables from a backup; do not train on this.",
+            next_step=next_step,
         )
-    return selection.rows

@@ -1,4 +1,7 @@
-"""Freeing what nothing needs any more: old table snapshots and artifacts no ledger entry names."""
+"""Freeing what nothing needs any more: old table snapshots and artifacts no ledger entry names.
+
+Label versions past their 18 months are moved to the cold folder first, and give up their snapshots then.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from typing import Any
 
 import orjson
 
-from mangaassist.core.clock import SystemClock
+from mangaassist.core.clock import Clock, SystemClock
 from mangaassist.core.identity import canonical_json
+from mangaassist.labels import archive as label_archive
 from mangaassist.labels import versions as label_versions
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.stories.discovery import story_names
@@ -27,8 +31,8 @@ class Freed:
     """What one clean-up freed, or would free.
 
     Attributes:
-        what: a table's name, or "artifacts".
-        items: snapshots or artifacts; files and bytes: on disk.
+        what: a table's name, "artifacts", or the label versions of a story that went to the cold folder.
+        items: snapshots, artifacts or label versions; files and bytes: freed on disk.
     """
 
     what: str
@@ -41,17 +45,19 @@ class Freed:
         return {"what": self.what, "items": self.items, "files": self.files, "bytes": self.bytes}
 
 
-def maintain(platform: Platform, *, dry_run: bool) -> list[Freed]:
-    """Expire unpinned snapshots older than RETAIN and collect artifacts the ledger does not name.
+def maintain(platform: Platform, *, dry_run: bool, file_clock: Clock | None = None) -> list[Freed]:
+    """Archive label versions past 18 months, expire unpinned old snapshots, collect artifacts nothing names.
 
-    Ages are those of files, so the machine's clock decides here even on a home that lives in simulated time.
+    Args:
+        file_clock: what the ages of files are measured by. They are stamped by the machine, so its clock
+            decides even on a home that lives in simulated time; label versions are as old as the home says.
 
     Raises:
         IntegrityError: something still needed is damaged; nothing was deleted.
     """
-    now = SystemClock().now()
+    now = (file_clock or SystemClock()).now()
+    freed = list(_archived(platform, dry_run=dry_run))
     pinned = set(_pinned(platform))
-    freed = []
     for name in platform.tables.names():
         gone = platform.tables.expire(
             name, older_than=now - RETAIN, keep=pinned, now=now, grace=GRACE, dry_run=dry_run
@@ -63,12 +69,25 @@ def maintain(platform: Platform, *, dry_run: bool) -> list[Freed]:
     return [*freed, Freed("artifacts", count, count, collected.bytes)]
 
 
-def _pinned(platform: Platform) -> Iterator[int]:
-    """Snapshots of every label version, and of the features every registered version was trained on."""
+def _archived(platform: Platform, *, dry_run: bool) -> Iterator[Freed]:
     for name in story_names(platform.home.path):
-        for version in label_versions.versions(platform.labels, platform.story(name)):
-            yield version.snapshot_examples
-            yield version.snapshot_labels
+        story = platform.story(name)
+        due = label_archive.due(platform.labels, story)
+        if due:
+            yield Freed(f"label versions of {name} to the cold folder", len(due), 0, 0)
+        for version in due if not dry_run else ():
+            label_archive.archive(platform.labels, story, version.number, actor="maintenance")
+
+
+def _pinned(platform: Platform) -> Iterator[int]:
+    """Snapshots of label versions in the tables, and of the features every version was trained on."""
+    for name in story_names(platform.home.path):
+        story = platform.story(name)
+        cold = label_versions.archived(platform.labels, story)
+        for version in label_versions.versions(platform.labels, story):
+            if version.number not in cold:
+                yield version.snapshot_examples
+                yield version.snapshot_labels
         for registered in platform.registry.versions(name):
             config = orjson.loads(
                 platform.artifacts.read(registered.documents["training_config"], "config.json")

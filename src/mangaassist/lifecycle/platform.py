@@ -77,7 +77,7 @@ class Platform:
         from mangaassist.labels.intake import LabelStore
         from mangaassist.storage.artifacts import ArtifactStore
 
-        cold = ArtifactStore(self.home.folder("cold"))
+        cold = ArtifactStore(self.home.path / "cold")
         return LabelStore(self.tables, self.ledger, self.clock, cold)
 
     @cached_property
