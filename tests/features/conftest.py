@@ -25,6 +25,16 @@ views:
       member: {description: Online., dtype: bool, default: false, serving_lag: 0s, ttl: 30d, freshness_sla: 60s, recency_window: 0s}
 """  # noqa: E501
 
+TITLE_VIEW = """\
+  title:
+    entity: title_id
+    owner: team-b
+    features:
+      price: {description: Batch., dtype: float, default: 0.0, serving_lag: 2h, ttl: 6h, freshness_sla: 26h, recency_window: 1d}
+      stock: {description: Online., dtype: int, default: 0, serving_lag: 0s, ttl: 3h, freshness_sla: 60s, recency_window: 0s}
+      shelf: {description: Batch., dtype: string, default: '', serving_lag: 3h, ttl: 30d, freshness_sla: 26h, recency_window: 1d}
+"""  # noqa: E501
+
 
 @pytest.fixture
 def catalog() -> Catalog:

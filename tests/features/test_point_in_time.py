@@ -13,17 +13,19 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.features.conftest import CATALOG
+from tests.features.conftest import CATALOG, TITLE_VIEW
 
 from mangaassist.core.errors import InputError
-from mangaassist.features.catalog import Catalog, Feature
+from mangaassist.features.catalog import Catalog
 from mangaassist.features.point_in_time import INSTANT, point_in_time
+from mangaassist.features.recomputation import recomputed
 from mangaassist.features.store import FeatureStore
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 MICRO = timedelta(microseconds=1)
 SHOP = Catalog.parse(CATALOG, source="shop.yaml")
+MARKET = Catalog.parse(CATALOG + TITLE_VIEW, source="shop.yaml")
 NAMES = ("orders", "taste", "score", "member")
 ZERO = {"orders": 0, "taste": "", "score": 0.0, "member": False}
 SCHEMA = {
@@ -160,33 +162,6 @@ def test_entities_that_cannot_be_read_for(entities: pl.DataFrame, fragment: str)
     assert fragment in str(caught.value)
 
 
-def naive(rows: list[Row], feature: Feature, user: str | None, at: datetime) -> tuple[Any, str]:
-    """The rule of FEA-1 as a loop."""
-    if user is None:
-        return feature.default, "missing"
-    best: Row | None = None
-    for one in rows:
-        visible = max(one[2], one[1] + feature.serving_lag) <= at
-        if one[0] == user and visible and (best is None or decides(one) > decides(best)):
-            best = one
-    if best is None:
-        return feature.default, "default"
-    if at - best[1] > feature.ttl:
-        return feature.default, "stale"
-    value = best[list(SCHEMA).index(feature.name)]
-    return (feature.default, "missing") if value is None else (value, "value")
-
-
-def decides(one: Row) -> tuple[Any, ...]:
-    """Later events win, then later arrivals, then larger values column by column, null smallest."""
-    values = dict(zip(SCHEMA, one, strict=True))
-    tail = [
-        (values[name] is not None, values[name] or 0 if name != "taste" else values[name] or "")
-        for name in sorted(NAMES)
-    ]
-    return (one[1], one[2], *tail)
-
-
 MOMENTS = st.builds(
     lambda quarters, micros: NOON + quarters * timedelta(minutes=15) + micros * MICRO,
     st.integers(-40, 40),
@@ -216,11 +191,75 @@ def test_it_reads_what_the_loop_reads(
     """FEA-1, exactly: ties, duplicates, late data, nulls, time zones, rows in any order."""
     entities = ask(*requests).with_columns(pl.col("at").dt.convert_time_zone(zone))
     found = read(table(*rows), entities, *NAMES)
+    named = [dict(zip(SCHEMA, one, strict=True)) for one in rows]
     for name in NAMES:
-        feature = SHOP.features[name]
-        expected = [naive(rows, feature, user, at) for user, at in requests]
+        expected = [recomputed(named, SHOP.features[name], user, at) for user, at in requests]
         assert list(zip(found[name], found[f"{name}__reason"], strict=True)) == expected
     assert read(table(*rows[::-1]), entities, *NAMES).equals(found)
+
+
+TITLES = st.lists(
+    st.tuples(
+        st.sampled_from(["s", "t"]),
+        MOMENTS,
+        MOMENTS,
+        st.sampled_from([None, 0.25, math.nan, -1.0]),
+        st.sampled_from([None, 1, 2]),
+        st.sampled_from([None, "x", "第1巻"]),
+    ),
+    max_size=25,
+)
+TITLE_SCHEMA = {
+    "title_id": pl.String,
+    "event_ts": INSTANT,
+    "ingested_at": INSTANT,
+    "price": pl.Float64,
+    "stock": pl.Int64,
+    "shelf": pl.String,
+}
+ASKED = st.lists(
+    st.tuples(st.one_of(USERS, st.none(), st.just("w")), st.sampled_from(["s", "t", "none", None]), MOMENTS),
+    min_size=1,
+    max_size=12,
+)
+BOTH = ("stock", "orders", "price", "score", "shelf")
+
+
+@settings(max_examples=120, deadline=None)
+@given(shoppers=ROWS, titles=TITLES, asked=ASKED, names=st.permutations(BOTH), count=st.integers(1, 5))
+def test_views_and_lags_together_read_what_the_loop_reads(
+    shoppers: list[Row],
+    titles: list[tuple[Any, ...]],
+    asked: list[tuple[str | None, str | None, datetime]],
+    names: list[str],
+    count: int,
+) -> None:
+    """Two entities, four lags, any choice of features, and no column that was not asked for."""
+    schema = {"user_id": pl.String, "title_id": pl.String, "at": INSTANT}
+    entities = pl.DataFrame(asked, schema=schema, orient="row")
+    whole = {"shopper": table(*shoppers), "title": pl.DataFrame(titles, schema=TITLE_SCHEMA, orient="row")}
+    features = MARKET.chosen(names[:count])
+    asked_for = {
+        view: frame.select(
+            *frame.columns[:3], *(feature.name for feature in features if feature.view == view)
+        )
+        for view, frame in whole.items()
+    }
+    found = point_in_time(
+        asked_for,
+        features,
+        entities,
+        as_of="at",
+        others=lambda view: whole[view].drop(whole[view].columns[:3]),
+    )
+    assert found.select(*schema).equals(entities)
+    for feature in features:
+        rows = whole[feature.view].rows(named=True)
+        expected = [
+            recomputed(rows, feature, user if feature.entity == "user_id" else title, at)
+            for user, title, at in asked
+        ]
+        assert list(zip(found[feature.name], found[f"{feature.name}__reason"], strict=True)) == expected
 
 
 def test_the_store_reads_a_pinned_snapshot_again(store: FeatureStore, catalog: Catalog) -> None:

@@ -90,7 +90,7 @@ def leak_verdicts(
     permutations = math.ceil(2 * len(features) / alpha)
     found: dict[str, _Finding] = {}
     for entity in sorted({feature.entity for feature in features}):
-        sample = _sample(examples, entity, generator, minimum=minimum)
+        sample = sample_of(examples, entity, generator, minimum=minimum)
         for lag in sorted({feature.serving_lag for feature in features}):
             group = [one for one in features if (one.entity, one.serving_lag) == (entity, lag)]
             if group:
@@ -101,7 +101,7 @@ def leak_verdicts(
     return [_verdict(found[one.name], float(p), alpha) for one, p in zip(features, adjusted, strict=True)]
 
 
-def _sample(
+def sample_of(
     examples: pl.DataFrame, entity: str, generator: np.random.Generator, *, minimum: int
 ) -> pl.DataFrame:
     """One example of each sampled entity; which ones depends on the keys alone, not on row order."""
