@@ -33,6 +33,8 @@ SCHEMA: Mapping[str, pl.DataType] = {
 # A finding lasts across a silence of at most this share of its required duration (6 h of 24 h): longer, and
 # nobody knows what happened in between.
 _SILENCE = 0.25
+KEPT_EVERY = timedelta(hours=1)
+"""How long unchanged findings may go unwritten."""
 
 
 class Kind(StrEnum):
@@ -108,6 +110,28 @@ def rows(verdicts: Iterable[Verdict], *, at: datetime, version: int) -> pl.DataF
         for one in verdicts
     ]
     return pl.DataFrame(found, schema=SCHEMA)
+
+
+def is_news(found: pl.DataFrame, history: pl.DataFrame) -> bool:
+    """Whether a look says something the history does not: a name or a status is new, or an hour has passed.
+
+    Looks in between change no standing, because silences of an hour break no run: looking every five minutes
+    need not mean 288 commits a day.
+
+    Args:
+        found: rows of one look, of one version. history: rows of earlier looks, oldest first.
+    """
+    if found.is_empty():
+        return False
+    known = (
+        history.lazy()
+        .filter(pl.col("version") == found["version"][0], pl.col("name").is_in(found["name"].to_list()))
+        .group_by("name")
+        .agg(pl.col("at", "status").sort_by("at").last())
+    )
+    compared = found.lazy().join(known, on="name", how="left", suffix="_before").collect()
+    news = (pl.col("status") != pl.col("status_before")) | (pl.col("at") - pl.col("at_before") >= KEPT_EVERY)
+    return bool(compared.select(news.fill_null(value=True).any()).item())
 
 
 def standings(

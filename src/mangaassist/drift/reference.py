@@ -146,14 +146,13 @@ def fit_reference(
     labels = tuple(sorted({*frame["label"].drop_nulls().to_list(), *known["truth"].to_list()}))
     every_label = CategoricalSketch(labels, (0,) * (len(labels) + 1))
     trusted = trusted_confidence(known["confidence"], known["truth"] == known["label"])
+    made = {
+        one.name: fit_centroid(frame[one.name]) if one.how is Made.CENTROID else _fit(frame[one.name])
+        for one in derived
+    }
     profile = Profile(
-        inputs={
-            **{name: _fit(frame[name]) for name in inputs},
-            **{
-                one.name: fit_centroid(frame[one.name]) if one.how is Made.CENTROID else _fit(frame[one.name])
-                for one in derived
-            },
-        },
+        # By name, as the artifact's canonical JSON has them: stored counts are read back in this order.
+        inputs=dict(sorted({**{name: _fit(frame[name]) for name in inputs}, **made}.items())),
         confidence=_with_edge(sketches.fit_numeric(frame["confidence"], bins=SCORE_BINS), trusted, frame),
         label=sketches.count(every_label, frame["label"]),
         truth=sketches.count(every_label, known["truth"]),

@@ -105,6 +105,17 @@ def outcome_windows(
     ]
 
 
+def merge_alike(windows: Sequence[Window]) -> list[Window]:
+    """Windows of the same start, end and cohort merged into one each, oldest first."""
+    parts: dict[tuple[datetime, datetime, str], list[Profile]] = {}
+    for window in windows:
+        parts.setdefault((window.start, window.end, window.cohort), []).append(window.profile)
+    return [
+        Window(start, end, merge_profiles(found), cohort)
+        for (start, end, cohort), found in sorted(parts.items(), key=lambda item: item[0])
+    ]
+
+
 def merge_windows(windows: Sequence[Window]) -> Window:
     """One window over all of ``windows``, from the earliest start to the latest end."""
     profile = merge_profiles([window.profile for window in windows])

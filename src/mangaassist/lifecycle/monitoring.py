@@ -15,18 +15,20 @@ from typing import Any
 import polars as pl
 
 from mangaassist.core.clock import isoformat
-from mangaassist.core.errors import GateRefused, MangaAssistError
+from mangaassist.core.errors import GateRefused
 from mangaassist.core.identity import digest_bytes
 from mangaassist.core.story import Story
 from mangaassist.drift import history as past
 from mangaassist.drift import hub
+from mangaassist.drift.history import Kind
 from mangaassist.drift.hub import DriftReport
 from mangaassist.drift.reference import Reference, fit_reference
 from mangaassist.drift.windows import Window, outcome_windows, request_windows
 from mangaassist.labels.consensus import consensus
 from mangaassist.lifecycle.platform import Platform
-from mangaassist.lifecycle.rollout import drain, read_predictions
+from mangaassist.lifecycle.rollout import read_predictions
 from mangaassist.retraining.schedule import Proposed, RetrainProposal, propose
+from mangaassist.serving.prediction_log import predictions_table
 
 REFERENCE = "drift.reference"
 PROPOSED = "retraining.proposed"
@@ -72,8 +74,11 @@ def truths(platform: Platform, story: Story) -> pl.DataFrame:
     ).unique(["input_digest", "at"])
 
 
-def fit_champion(platform: Platform, name: str, predictions: pl.DataFrame) -> Reference | None:
+def fit_champion(platform: Platform, name: str, predictions: pl.DataFrame | None = None) -> Reference | None:
     """Freeze the champion's reference on its own traffic so far and write it to the ledger, once.
+
+    Args:
+        predictions: the log so far; read when it is left out and needed.
 
     Returns:
         The reference; None when the champion has not answered anything yet.
@@ -82,16 +87,20 @@ def fit_champion(platform: Platform, name: str, predictions: pl.DataFrame) -> Re
     if champion is None:
         return None
     known = stored_reference(platform, name, champion)
-    rows = own_rows(predictions, champion)
-    if known is not None or rows.is_empty():
+    if known is not None:
         return known
+    # Taken before the log is read: a row that comes in between is counted after the reference, not lost.
+    log = platform.tables.since(predictions_table(name), 0, columns=["at"])[1]
+    rows = own_rows(read_predictions(platform, name) if predictions is None else predictions, champion)
+    if rows.is_empty():
+        return None
     labelled = rows.join(truths(platform, story).drop("known_at"), on=["input_digest", "at"], how="left")
     reference = fit_reference(story, labelled, at=platform.clock.now())
     digest = platform.artifacts.put(reference.to_bytes(), durable=True)
     platform.ledger.append(
         kind=REFERENCE,
         subject=subject(name),
-        body={"version": champion, "digest": digest, "rows": rows.height},
+        body={"version": champion, "digest": digest, "rows": rows.height, "log": log},
         actor="monitoring",
         at=platform.clock.now(),
     )
@@ -100,9 +109,22 @@ def fit_champion(platform: Platform, name: str, predictions: pl.DataFrame) -> Re
 
 def stored_reference(platform: Platform, name: str, version: int) -> Reference | None:
     """The reference frozen for a version; None before it became champion."""
+    found = _reference_entry(platform, name, version)
+    return None if found is None else Reference.from_bytes(platform.artifacts.get(found["digest"]))
+
+
+def reference_cursor(platform: Platform, name: str, version: int) -> int:
+    """The last commit of the prediction log when a version's reference was frozen."""
+    found = _reference_entry(platform, name, version) or {}
+    # References of the first release do not say; then all of the log is counted, and older rows left out.
+    cursor: int = found.get("log", 0)
+    return cursor
+
+
+def _reference_entry(platform: Platform, name: str, version: int) -> Mapping[str, Any] | None:
     for entry in platform.ledger.entries(subject=subject(name), kind=REFERENCE):
         if entry.body["version"] == version:
-            return Reference.from_bytes(platform.artifacts.get(entry.body["digest"]))
+            return entry.body
     return None
 
 
@@ -110,10 +132,14 @@ def stored_reference(platform: Platform, name: str, version: int) -> Reference |
 class Monitor:
     """The windows of one champion, grown as rows arrive; every look is the hub's pure check.
 
+    What it holds is what a restart would find again: the findings and windows in their tables, and what was
+    counted or found since, which a restart counts again from the log.
+
     Attributes:
         version, reference: who is watched against what.
-        requests, outcomes: five-minute windows, oldest first.
+        requests, outcomes: windows, oldest first.
         history: earlier findings, from the drift table and this process.
+        unrecorded: looks that the drift table should have and does not yet.
     """
 
     platform: Platform
@@ -124,9 +150,10 @@ class Monitor:
     requests: list[Window] = field(default_factory=list)
     outcomes: list[Window] = field(default_factory=list)
     unrecorded: list[DriftReport] = field(default_factory=list)
+    _latest: pl.DataFrame | None = None
 
     @classmethod
-    def open(cls, platform: Platform, name: str, predictions: pl.DataFrame) -> Monitor:
+    def open(cls, platform: Platform, name: str, predictions: pl.DataFrame | None = None) -> Monitor:
         """The monitor of the present champion.
 
         Raises:
@@ -146,24 +173,39 @@ class Monitor:
 
     def observe(self, predictions: pl.DataFrame) -> None:
         """Count new rows of the log into windows; rows of other versions are left out."""
+        self.requests.extend(self.counted(predictions))
+
+    def counted(self, predictions: pl.DataFrame) -> list[Window]:
+        """Windows of the rows of the log that belong to the version, since the reference was frozen."""
         rows = own_rows(predictions, self.version).filter(pl.col("at") >= self.reference.fitted_at)
-        if rows.height:
-            self.requests.extend(request_windows(self.reference, rows.sort("at")))
+        return request_windows(self.reference, rows.sort("at"), apart=True) if rows.height else []
 
     def learn(self, predictions: pl.DataFrame, known: pl.DataFrame) -> None:
         """Count labels that have become known for rows of the log since the reference was frozen."""
         rows = own_rows(predictions, self.version).filter(pl.col("at") >= self.reference.fitted_at)
         labelled = rows.select("input_digest", "at", "label").join(known, on=["input_digest", "at"])
-        if labelled.height:
-            self.outcomes = outcome_windows(self.reference, labelled.sort("known_at"))
+        self.outcomes = outcome_windows(self.reference, labelled.sort("known_at")) if labelled.height else []
+
+    def due(self, now: datetime) -> tuple[Kind, ...]:
+        """The kinds whose cadence has passed since they were last looked at."""
+        return hub.due(self._told(), version=self.version, now=now)
 
     def look(self, now: datetime) -> DriftReport:
-        """One check of the kinds whose cadence is due."""
-        kinds = hub.due(self.history, version=self.version, now=now)
+        """One check of the kinds whose cadence is due.
+
+        A look is kept for the drift table when a finding changed or an hour has passed; the newest of the
+        others is remembered until the next.
+        """
+        kinds = self.due(now)
         windows: Sequence[Window] = sorted((*self.requests, *self.outcomes), key=lambda one: one.start)
-        report = hub.check(self.reference, windows, self.history, version=self.version, now=now, kinds=kinds)
-        self.history = pl.concat([self.history.select(list(past.SCHEMA)), hub.report_rows(report)])
-        self.unrecorded.append(report)
+        report = hub.check(self.reference, windows, self._told(), version=self.version, now=now, kinds=kinds)
+        found = hub.report_rows(report)
+        if past.is_news(found, self.history):
+            self.history = pl.concat([self.history, found])
+            self.unrecorded.append(report)
+            self._latest = None
+        else:
+            self._latest = found
         return report
 
     def record(self) -> None:
@@ -171,17 +213,20 @@ class Monitor:
         hub.record(self.platform.tables, self.unrecorded)
         self.unrecorded.clear()
 
+    def _told(self) -> pl.DataFrame:
+        return self.history if self._latest is None else pl.concat([self.history, self._latest])
+
 
 def check(platform: Platform, name: str) -> DriftReport:
-    """One look at all that any process has logged so far, recorded, with the proposal that follows."""
-    drain(platform, name)
-    predictions = read_predictions(platform, name)
-    monitor = Monitor.open(platform, name, predictions)
-    monitor.observe(predictions)
-    monitor.learn(predictions, truths(platform, monitor.story))
-    report = monitor.look(platform.clock.now())
-    monitor.record()
-    next_step(platform, name, report)
+    """One look at all that any process has logged so far, recorded, with the proposal that follows.
+
+    A process that looks again and again keeps a :class:`mangaassist.lifecycle.watch.Watch` instead.
+    """
+    from mangaassist.lifecycle.watch import Watch
+
+    watch = Watch(platform)
+    report = watch.look(name)
+    watch.save()
     return report
 
 
@@ -210,14 +255,12 @@ class Fleet:
 
 def check_all(platform: Platform) -> Fleet:
     """:func:`check` of every registered story; one that fails does not keep the others waiting."""
-    reports: dict[str, DriftReport] = {}
-    unwatched: dict[str, str] = {}
-    for name in platform.registry.stories():
-        try:
-            reports[name] = check(platform, name)
-        except MangaAssistError as error:
-            unwatched[name] = str(error)
-    return Fleet(platform.clock.now(), reports, unwatched)
+    from mangaassist.lifecycle.watch import Watch
+
+    watch = Watch(platform)
+    fleet = watch.look_all()
+    watch.save()
+    return fleet
 
 
 def next_step(platform: Platform, name: str, report: DriftReport | None) -> RetrainProposal:

@@ -8,9 +8,10 @@ from datetime import timedelta
 
 from mangaassist.core.errors import GateRefused, MangaAssistError
 from mangaassist.core.verdict import Action
-from mangaassist.lifecycle.monitoring import check
+from mangaassist.drift.hub import DriftReport
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.rollout import drain, judge_now
+from mangaassist.lifecycle.watch import SAVED_EVERY, Watch
 
 INTERVAL = timedelta(minutes=5)
 
@@ -22,8 +23,20 @@ class Upkeep:
         problem: what the last round could not do, as one sentence; empty when all went well.
     """
 
-    def __init__(self, platform: Platform, *, notify: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        *,
+        notify: Callable[[str], None],
+        observe: Callable[[DriftReport], None] = lambda _: None,
+    ) -> None:
+        """
+        Args:
+            notify: told what a person should know.
+            observe: told every drift report, for metrics.
+        """
         self._platform = platform
+        self._watch = Watch(platform, observe=observe)
         self._notify = notify
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -40,6 +53,7 @@ class Upkeep:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+            self._watch.save()
 
     def round(self) -> None:
         """One round over every registered story; a story that fails does not keep the others waiting."""
@@ -49,6 +63,10 @@ class Upkeep:
                 self._look(name)
             except MangaAssistError as error:
                 problems.append(f"{name}: {error}")
+        try:
+            self._watch.save(every=SAVED_EVERY)
+        except MangaAssistError as error:
+            problems.append(str(error))
         if problems and (said := " ".join(problems)) != self.problem:
             self._notify(said)
         self.problem = " ".join(problems)
@@ -62,7 +80,7 @@ class Upkeep:
                 self._notify(f"{decision.subject}: {decision.action}. {decision.reason}")
         if deployment.champion is not None:
             try:
-                check(self._platform, name)
+                self._watch.look(name)
             except GateRefused:
                 return  # a champion that has not answered anything yet has no drift
 

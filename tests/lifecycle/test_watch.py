@@ -1,0 +1,230 @@
+"""The hub at work: counted once, commit by commit, and equal to counting everything again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from tests.drift.frames import START, STORY, traffic
+
+from mangaassist.core.clock import SimulatedClock
+from mangaassist.core.home import Home
+from mangaassist.drift import store
+from mangaassist.drift.hub import DriftReport, read_history
+from mangaassist.drift.profile import merge_profiles
+from mangaassist.lifecycle import watch as watching
+from mangaassist.lifecycle.monitoring import Monitor, check, check_all, reference_cursor
+from mangaassist.lifecycle.platform import Platform
+from mangaassist.lifecycle.rollout import read_predictions
+from mangaassist.lifecycle.watch import Watch
+from mangaassist.serving.prediction_log import PREDICTION_SCHEMA, predictions_table
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+NAME = STORY.name
+LOG = predictions_table(NAME)
+
+
+class Shop(Platform):
+    """A home whose champion is version 1 (or whatever :attr:`champion` says), with a log and late labels."""
+
+    def __init__(self, home: Home) -> None:
+        super().__init__(home, SimulatedClock(START))
+        self.champion: int | None = 1
+        self.known = pl.DataFrame(
+            schema={
+                "input_digest": pl.String(),
+                "at": pl.Datetime("us", "UTC"),
+                "truth": pl.String(),
+                "known_at": pl.Datetime("us", "UTC"),
+            }
+        )
+
+    @property
+    def registry(self) -> Any:  # type: ignore[override]
+        return SimpleNamespace(
+            stories=lambda: [NAME],
+            versions=lambda _: [],
+            deployment=lambda _: SimpleNamespace(champion=self.champion),
+        )
+
+    def story(self, name: str) -> Any:
+        assert name == NAME
+        return STORY
+
+    def serve(self, frame: pl.DataFrame, *, version: int = 1) -> None:
+        """Log ``frame`` and draw every fourth request for labels."""
+        digests = [f"{version}-{at.isoformat()}-{i}" for i, at in enumerate(frame["at"])]
+        rows = frame.with_columns(
+            pl.Series("input_digest", digests),
+            request_id=pl.Series(digests),
+            story=pl.lit(NAME),
+            version=pl.lit(version),
+            answered_by=pl.lit(version),
+            arm=pl.lit("champion"),
+            epoch=pl.lit(1),
+            japanese_share=pl.when(pl.col("language") == "ja").then(0.9).otherwise(0.0),
+            abstains=pl.lit(value=False),
+            latency_ms=pl.lit(1.0),
+            features_stale=pl.lit(value=False),
+        )
+        absent = [pl.lit(None).alias(one) for one in PREDICTION_SCHEMA.names if one not in rows.columns]
+        logged = rows.with_columns(absent).select(PREDICTION_SCHEMA.names).to_arrow().cast(PREDICTION_SCHEMA)
+        self.tables.append(LOG, logged)
+        self.known = pl.concat([self.known, rows.gather_every(4).select(self.known.columns)])
+
+    def truths(self) -> pl.DataFrame:
+        return self.known.filter(pl.col("known_at") <= self.clock.now())
+
+
+@pytest.fixture
+def shop(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    made = Shop(home)
+
+    def truths(platform: Shop, _: Any) -> pl.DataFrame:
+        return platform.truths()
+
+    monkeypatch.setattr("mangaassist.lifecycle.monitoring.truths", truths)
+    monkeypatch.setattr(watching, "truths", truths)
+    with closing(made.tables), closing(made.ledger):
+        yield made
+
+
+def hours(shop: Shop, count: int, *, seed: int, **changes: Any) -> None:
+    """Let hours pass with 60 requests each, logged in one commit."""
+    clock: Any = shop.clock
+    start, lasts = clock.now(), count * HOUR
+    shop.serve(traffic(60 * count, seed=seed, start=start, lasts=lasts, **changes))
+    clock.advance_to(start + lasts)
+
+
+def recomputed(shop: Shop) -> Monitor:
+    """What counting the whole log again gives."""
+    log = read_predictions(shop, NAME)
+    again = Monitor.open(shop, NAME, log)
+    again.observe(log)
+    again.learn(log, shop.truths())
+    return again
+
+
+def plain(report: DriftReport) -> dict[str, Any]:
+    return report.as_dict()
+
+
+@pytest.mark.parametrize("restarts", ["never", "sometimes"])
+def test_looks_at_increments_equal_looks_at_everything(shop: Shop, restarts: str) -> None:
+    """DRF-2: every report, through saves, restarts and a drift, is the one the whole log gives."""
+    hours(shop, 30, seed=1)
+    generator = np.random.default_rng(3)
+    watch = Watch(shop)
+    watch.look(NAME)
+    watch.save()
+    fired = []
+    for step in range(12):
+        hours(shop, 5, seed=1000 + step, japanese=0.3 if step < 3 else 0.8)
+        expected = recomputed(shop).look(shop.clock.now())
+        if restarts == "sometimes" and generator.random() < 0.5:
+            watch = Watch(shop)
+        report = watch.look(NAME)
+        assert plain(report) == plain(expected)
+        watch.save(every=timedelta(hours=int(generator.integers(0, 8))))
+        fired.append(tuple(map(str, report.fired)))
+    assert fired[0] == ()
+    assert "input" in fired[-1]
+
+
+def test_the_log_is_read_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DRF-2: a look at nothing new opens no file of the log, and a restart only what was not stored."""
+    hours(shop, 30, seed=1)
+    watch = Watch(shop)
+    watch.look(NAME)
+    hours(shop, 5, seed=50)
+    asked: list[tuple[int, int]] = []
+    since = shop.tables.since
+
+    def spied(name: str, after: int, **options: Any) -> Any:
+        found = since(name, after, **options)
+        if name == LOG:
+            asked.append((after, 0 if found[0] is None else found[0].height))
+        return found
+
+    monkeypatch.setattr(shop.tables, "since", spied)
+    for _ in range(3):
+        watch.look(NAME)
+    watch.save()
+    Watch(shop).look(NAME)
+    assert asked == [(1, 300), (2, 0), (2, 0), (2, 0)]
+
+
+def test_two_hubs_count_nothing_twice(shop: Shop) -> None:
+    """DRF-2: hubs that count and store the same stretch, in any order, agree with counting it all again."""
+    hours(shop, 26, seed=1)
+    one, two = Watch(shop), Watch(shop)
+    for step in range(6):
+        hours(shop, 2, seed=100 + 10 * step)
+        one.look(NAME)
+        if step % 2:
+            hours(shop, 1, seed=500 + step)
+        two.look(NAME)
+        for hub in (one, two) if step % 3 else (two, one):
+            hub.save()
+    one.look(NAME)
+    one.save()
+    expected = merge_profiles([window.profile for window in recomputed(shop).requests])
+    rows = shop.tables.since(store.table(NAME), 0)[0]
+    assert rows is not None
+    taken, cursor = store.in_turn(rows, cursor=reference_cursor(shop, NAME, 1))
+    assert rows["rows"].sum() > taken["rows"].sum(), "both hubs stored the same stretch at least once"
+    assert store.merge_rows(taken, expected) == merge_profiles(
+        [window.profile for window in store.windows_of(taken, expected)]
+    )
+    assert cursor == shop.tables.since(LOG, 0, columns=["at"])[1]
+    requests = store.merge_rows(taken, expected)
+    assert (requests.inputs, requests.label) == (expected.inputs, expected.label)
+
+
+def test_a_new_champion_starts_anew(shop: Shop) -> None:
+    """DRF-4: its reference is its own traffic, and its windows are its own rows."""
+    hours(shop, 26, seed=1)
+    watch = Watch(shop)
+    assert watch.look(NAME).version == 1
+    shop.serve(traffic(500, seed=7, start=shop.clock.now() - HOUR, lasts=HOUR), version=2)
+    shop.champion = 2
+    assert watch.look(NAME).version == 2
+    watch.save()
+    shop.serve(traffic(300, seed=8, start=shop.clock.now(), lasts=HOUR), version=2)
+    shop.serve(traffic(300, seed=9, start=shop.clock.now(), lasts=HOUR), version=1)
+    clock: Any = shop.clock
+    clock.advance_to(clock.now() + HOUR)
+    report = watch.look(NAME)
+    assert {one.n for one in report.verdicts if one.name.startswith("drift.input")} == {300}
+
+
+def test_unchanged_findings_are_written_hourly_and_news_at_once(shop: Shop) -> None:
+    """DRF-2: looking every five minutes does not mean a commit every five minutes."""
+    hours(shop, 30, seed=1)
+    watch, clock = Watch(shop), shop.clock
+    assert isinstance(clock, SimulatedClock)
+    for _ in range(36):
+        watch.look(NAME)
+        watch.save(every=HOUR)
+        clock.advance_to(clock.now() + timedelta(minutes=5))
+    looks = read_history(shop.tables, NAME).filter(pl.col("name") == "drift.prediction")
+    assert 3 <= looks.height <= 4
+    assert len(shop.tables.properties("drift." + NAME)) <= 6
+
+
+def test_one_look_from_the_command(shop: Shop) -> None:
+    """DRF-2: check and check_all leave their findings and windows behind; no champion is said, not raised."""
+    hours(shop, 26, seed=1)
+    report = check(shop, NAME)
+    fleet = check_all(shop)
+    assert fleet.reports[NAME].version == report.version == 1
+    assert read_history(shop.tables, NAME).height == len(report.verdicts)
+    shop.champion = None
+    assert "no champion" in check_all(shop).unwatched[NAME]
