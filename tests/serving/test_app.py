@@ -19,6 +19,8 @@ from tests.serving.test_live import flip_a_byte
 from mangaassist.core.clock import SimulatedClock, isoformat
 from mangaassist.core.errors import Unavailable
 from mangaassist.core.home import Home
+from mangaassist.core.identity import user_digest
+from mangaassist.labels.event_intake import EventIntake
 from mangaassist.serving.app import create_app
 from mangaassist.serving.commit import GroupCommit
 from mangaassist.serving.model_server import ModelServer
@@ -339,3 +341,49 @@ def test_a_stopped_log_refuses(service: Service) -> None:
 
 def test_answers_survive_json(client: TestClient) -> None:
     assert json.loads(client.post(PREDICT, json={"text": "\u0000 null and 漫画"}).text)["version"] == 1
+
+
+EVENTS = "/v1/stories/intent/events"
+
+
+def test_events_are_durable_when_they_are_acknowledged(
+    client: TestClient, service: Service, home: Home, clock: SimulatedClock
+) -> None:
+    event = {"event_id": "e1", "kind": "click", "request_id": "r1", "at": isoformat(clock.now())}
+    event |= {"item": "m1", "position": 1, "user_id": "alice", "known_at": "2020-01-01T00:00:00Z"}
+    answer = client.post(EVENTS, json={"events": [event, event, {**event, "event_id": "e2", "position": 0}]})
+    assert answer.status_code == 202
+    assert answer.json() == {
+        "accepted": 1,
+        "duplicates": 1,
+        "refused": [
+            {
+                "event_id": "e2",
+                "reason": "position_out_of_range",
+                "sentence": "position: expected 1 to 200, got 0.",
+            }
+        ],
+    }
+    tables = Tables.open(home)
+    other = EventIntake.open(home, "intent", clock)
+    assert other.drain(tables).stored == 1
+    row = tables.read("events.intent").row(0, named=True)
+    assert row["user"] == user_digest("alice")
+    assert row["known_at"] == clock.now()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({"events": []}, 422, "events"),
+        ({"events": [7]}, 422, "events.0"),
+        ({"events": [{}] * 1_001}, 422, "events"),
+        ({}, 422, "events"),
+    ],
+)
+def test_bodies_that_are_no_events(client: TestClient, body: object, status: int, field: str) -> None:
+    assert refused(client.post(EVENTS, json=body), status)["field"] == field
+
+
+def test_events_of_an_unknown_story(client: TestClient) -> None:
+    refused(client.post("/v1/stories/intnet/events", json={"events": [{}]}), 404)

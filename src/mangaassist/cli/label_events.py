@@ -17,7 +17,10 @@ app = typer.Typer()
 def receive_events(
     context: typer.Context,
     name: NameArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL or Parquet.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="JSONL or Parquet; without it what servers received is moved."),
+    ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -32,7 +35,7 @@ def receive_events(
 def _summarise(received: Mapping[str, Any]) -> str:
     refused = sum(received["refused"].values())
     lines = [
-        f"{received['events']:,} events in {received['file']}: {received['stored']:,} stored, "
+        f"{received['events']:,} events in {received['file'] or 'no file'}: {received['stored']:,} stored, "
         f"{received['duplicates']:,} copies dropped, {refused:,} refused.",
         *(f"  {reason}: {n:,}" for reason, n in received["refused"].items()),
         *(f"  {one['event_id'] or 'without a key'}: {one['sentence']}" for one in received["refusals"][:5]),

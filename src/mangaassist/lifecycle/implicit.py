@@ -29,31 +29,34 @@ _SEED = 20_260_101
 _SHOWN_REFUSALS = 20
 
 
-def receive_file(platform: Platform, name: str, path: Path) -> dict[str, Any]:
+def receive_file(platform: Platform, name: str, path: Path | None) -> dict[str, Any]:
     """Every event of ``path`` into the story's table; loading the same file again adds nothing.
+
+    Args:
+        path: None moves only what servers received.
 
     Raises:
         InputError: for an unknown story, a missing file or another format.
     """
     story = platform.story(name)
     intake = EventIntake.open(platform.home, story.name, platform.clock)
-    accepted, copies, reasons = 0, 0, Counter[str]()
+    received, copies, reasons = 0, 0, Counter[str]()
     refusals: list[Refusal] = []
     try:
-        for batch in read_event_file(path):
+        for batch in read_event_file(path) if path else ():
             receipt = intake.receive(batch)
-            accepted += receipt.accepted
+            received += len(batch)
             copies += receipt.duplicates
             reasons.update(receipt.reasons())
             refusals += receipt.refusals[: _SHOWN_REFUSALS - len(refusals)]
         # A file may be loaded again weeks later, so its copies are looked for as far back as events may lie.
-        drained = intake.drain(platform.tables, resend=LIMITS.oldest)
+        drained = intake.drain(platform.tables, resend=LIMITS.oldest if path else None)
     finally:
         intake.close()
     return {
         "story": name,
-        "file": path.name,
-        "events": accepted + copies + reasons.total(),
+        "file": path.name if path else None,
+        "events": received,
         "stored": drained.stored,
         "duplicates": copies + drained.duplicates,
         "refused": dict(reasons.most_common()),

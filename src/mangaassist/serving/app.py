@@ -1,4 +1,4 @@
-"""The HTTP surface: predictions, outcomes, health, metrics, OpenAPI.
+"""The HTTP surface: predictions, outcomes, events, health, metrics, OpenAPI.
 
 An answer is sent only after its row in the prediction log is durable; a log that cannot be written is a 503
 and no answer. Short texts are classified on the event loop, long ones and batches on a worker thread, so that
@@ -24,10 +24,13 @@ from starlette.responses import Response
 
 from mangaassist.core.clock import parse_instant
 from mangaassist.core.errors import (
+    Forbidden,
     GateRefused,
     InputError,
     IntegrityError,
     MangaAssistError,
+    TooMany,
+    Unauthenticated,
     Unavailable,
 )
 from mangaassist.serving.api import (
@@ -41,6 +44,7 @@ from mangaassist.serving.api import (
     PredictBody,
     answer_body,
 )
+from mangaassist.serving.event_api import event_routes
 from mangaassist.serving.limits import BodyLimit
 from mangaassist.serving.metrics import CONTENT_TYPE
 from mangaassist.serving.prediction_log import Outcome
@@ -96,6 +100,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.include_router(_predictions(service, new_id))
+    app.include_router(event_routes(service, _ERRORS))
     app.include_router(_operations(service))
     for router in routers:
         app.include_router(router)
@@ -258,11 +263,20 @@ _EXPECTED = {
 }
 
 
+_STATUSES: tuple[tuple[type[MangaAssistError], int], ...] = (
+    (Unauthenticated, 401),
+    (Forbidden, 403),
+    (TooMany, 429),
+    (GateRefused, 409),
+    (Unavailable, 503),
+    (IntegrityError, 503),
+)
+
+
 def _status(error: MangaAssistError) -> int:
-    if isinstance(error, Unavailable | IntegrityError):
-        return 503
-    if isinstance(error, GateRefused):
-        return 409
+    for kind, status in _STATUSES:
+        if isinstance(error, kind):
+            return status
     return 404 if error.field == "story" else 400
 
 

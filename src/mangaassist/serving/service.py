@@ -12,6 +12,7 @@ from datetime import timedelta
 from mangaassist.core.clock import Clock
 from mangaassist.core.errors import InputError, nearest
 from mangaassist.core.home import Home
+from mangaassist.labels.event_intake import EventIntake
 from mangaassist.promotion.registry import Registry
 from mangaassist.serving.commit import GroupCommit
 from mangaassist.serving.live import Live, LivePointer
@@ -68,6 +69,7 @@ class Service:
         self._known: frozenset[str] = frozenset()
         self._known_at = -1
         self._logs: dict[str, PredictionLog] = {}
+        self._intakes: dict[str, EventIntake] = {}
         self._logs_lock = threading.Lock()
         self._copies: queue.Queue[tuple[str, Request] | None] = queue.Queue(_SHADOW_QUEUE)
         self._copier: threading.Thread | None = None
@@ -92,7 +94,10 @@ class Service:
         with self._logs_lock:
             for log in self._logs.values():
                 log.close()
+            for intake in self._intakes.values():
+                intake.close()
             self._logs.clear()
+            self._intakes.clear()
 
     def stories(self) -> frozenset[str]:
         """Every story that may be asked; read anew only when the ledger has grown."""
@@ -128,6 +133,13 @@ class Service:
             self._copies.put_nowait((story, request))
         except queue.Full:
             self.metrics.shadow_dropped(story)
+
+    def events(self, story: str) -> EventIntake:
+        """The way in for what shoppers did with the answers of ``story``."""
+        with self._logs_lock:
+            if story not in self._intakes:
+                self._intakes[story] = EventIntake.open(self.home, story, self.clock)
+            return self._intakes[story]
 
     def health(self) -> Health:
         """Whether this process can answer and log, and if not, why."""
