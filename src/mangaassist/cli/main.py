@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from mangaassist import __version__
-from mangaassist.cli import drift, experiment, labels, models, portfolio, promotion, registry, story, system
+from mangaassist.cli import drift, experiment, labels, models, portfolio, promotion, registry, story, system, token
 from mangaassist.cli.session import DEFAULT_HOME, JsonOption, RootHomeOption, Session
 from mangaassist.core.errors import ExitCode, MangaAssistError
 from mangaassist.core.home import unwritable
@@ -32,6 +32,7 @@ app.add_typer(experiment.app, name="experiment")
 app.add_typer(portfolio.app, name="portfolio")
 app.add_typer(promotion.app, name="promotion")
 app.add_typer(registry.app, name="registry")
+app.add_typer(token.app, name="token")
 app.add_typer(drift.app, name="drift")
 models.register(app)
 system.register(app)

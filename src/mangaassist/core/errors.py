@@ -73,6 +73,18 @@ class Conflict(GateRefused):
     """Somebody else moved the same thing first; nothing was written."""
 
 
+class Unauthenticated(GateRefused):
+    """Nobody known is asking."""
+
+
+class Forbidden(GateRefused):
+    """Somebody known is asking for more than their role allows."""
+
+
+class TooMany(GateRefused):
+    """Somebody is asking faster than anybody should."""
+
+
 class IntegrityError(MangaAssistError):
     """Stored bytes are not the bytes that were written."""
 

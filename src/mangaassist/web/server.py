@@ -16,6 +16,7 @@ from mangaassist.serving.app import create_app
 from mangaassist.serving.service import Service
 from mangaassist.web import experiment_pages
 from mangaassist.web.calibration import calibration_view
+from mangaassist.web.control import authorizer, control_routes
 from mangaassist.web.experiments import experiment_view, experiments_view
 from mangaassist.web.guardrails import guardrails_view
 from mangaassist.web.pages import router
@@ -31,7 +32,15 @@ def create(platform: Platform) -> FastAPI:
         platform.clock,
         server=platform.models,
     )
-    return create_app(service, routers=[router(lambda: status_view(platform)), _experiments(platform)])
+    allowed = authorizer(platform)
+    return create_app(
+        service,
+        routers=[
+            control_routes(platform, allowed),
+            router(lambda: status_view(platform)),
+            _experiments(platform),
+        ],
+    )
 
 
 def _experiments(platform: Platform) -> APIRouter:
