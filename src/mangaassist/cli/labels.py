@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from mangaassist.cli import label_events
+from mangaassist.cli import label_events, label_reports
 from mangaassist.cli.session import HomeOption, JsonOption, NameArgument, session
 
 app = typer.Typer(no_args_is_help=True, help="Labels: import and label versions.")
 app.add_typer(label_events.app)
+app.add_typer(label_reports.app)
 
 
 @app.command("import")
