@@ -47,6 +47,7 @@ class Settings:
         llm_model: the model to ask there.
         llm_region: the region it runs in; training texts go nowhere else (``Story.residency``).
         llm_key_variable: the environment variable with its API key; empty for a server that needs none.
+        ray_address: the Ray cluster that reads features ("auto", "HOST:PORT"); empty means this process.
         region: the region this process serves and trains in.
         cpu_hour: dollars per processor hour; the default is AWS Fargate's in us-east-1.
         notices: where pages and notices leave the platform; ``MANGAASSIST_NOTICES_URLS`` (separated by
@@ -65,6 +66,7 @@ class Settings:
     llm_model: str = ""
     llm_region: str = ""
     llm_key_variable: str = ""
+    ray_address: str = ""
     region: str = "us"
     cpu_hour: str = "0.04048"
     notices: NoticeRoutes = NoticeRoutes()

@@ -14,7 +14,7 @@ from mangaassist.core.errors import InputError, nearest
 from mangaassist.features.as_of import EVENT, INGESTED, History, Integers, Requests
 from mangaassist.features.catalog import Feature
 
-__all__ = ["DTYPES", "EVENT", "INGESTED", "INSTANT", "Reason", "point_in_time", "reason_column"]
+__all__ = ["DTYPES", "EVENT", "INGESTED", "INSTANT", "Reason", "moments_of", "point_in_time", "reason_column"]
 
 INSTANT = pl.Datetime("us", "UTC")
 DTYPES: Mapping[str, pl.DataType] = {
@@ -74,8 +74,7 @@ def point_in_time(
         InputError: for a missing ``as_of``, times without a zone, null times, absent entity columns or
             column names already taken.
     """
-    _check_entities(entities, features)
-    moments = _moments(entities, as_of)
+    moments = moments_of(entities, features, as_of)
     requests: dict[str, Requests] = {}
     found: dict[str, pl.Series] = {}
     for view, group in _by_view(features).items():
@@ -165,8 +164,13 @@ def _check_entities(entities: pl.DataFrame, features: Sequence[Feature]) -> None
         )
 
 
-def _moments(entities: pl.DataFrame, as_of: str | datetime) -> pl.Series:
-    """The moment of each read, in UTC microseconds."""
+def moments_of(entities: pl.DataFrame, features: Sequence[Feature], as_of: str | datetime) -> pl.Series:
+    """The moment of each read, in UTC microseconds.
+
+    Raises:
+        InputError: as :func:`point_in_time`.
+    """
+    _check_entities(entities, features)
     if isinstance(as_of, datetime):
         moment = utc(as_of, field="as_of")
         return pl.Series(_AS_OF, [moment] * entities.height, dtype=INSTANT)

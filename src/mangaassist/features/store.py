@@ -71,7 +71,14 @@ class FeatureStore:
 
         Returns, Raises:
             As :func:`mangaassist.features.point_in_time.point_in_time`; unknown names are InputErrors too.
+            With the setting ``ray_address`` the same comes from that cluster (features/distributed.py).
         """
+        if address := self.tables.home.settings.ray_address:
+            from mangaassist.features import distributed
+
+            return distributed.read(
+                self, catalog, entities, names, as_of=as_of, snapshots=snapshots, address=address
+            )
         features = catalog.chosen(names)
         views = dict.fromkeys(feature.view for feature in features)
         rows = {view: self.rows(catalog, view, snapshots, names=names) for view in views}

@@ -72,6 +72,11 @@ class Tables:
         self._home = home
         self._catalog = catalog
 
+    @property
+    def home(self) -> Home:
+        """Where they are opened from; another process opens the same with it."""
+        return self._home
+
     @classmethod
     def open(cls, home: Home) -> Tables:
         """The tables of ``home``; safe when many processes start on an empty home at once.
