@@ -27,7 +27,7 @@ from mangaassist.labels.records import (
     frame_schema,
     labels_frame,
 )
-from mangaassist.labels.votes import current_votes
+from mangaassist.labels.votes import current_votes, erased
 
 SOURCE = "implicit"
 ANNOTATOR = "shoppers"
@@ -226,7 +226,11 @@ class Changes:
 
 
 def changes(labels: pl.DataFrame, stated: pl.DataFrame) -> Changes:
-    """``stated`` against the implicit labels that stand in ``labels`` (rows of the labels table)."""
+    """``stated`` against the implicit labels that stand in ``labels`` (rows of the labels table).
+
+    A pair somebody had taken out for good stays out.
+    """
+    stated = stated.filter(~pl.col("example_id").is_in(erased(labels).implode()))
     standing = current_votes(labels).filter(
         (pl.col("label_source") == SOURCE) & (pl.col("annotator_id") == ANNOTATOR)
     )

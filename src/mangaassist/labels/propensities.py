@@ -177,10 +177,12 @@ def _missing(
     found: Examination, propensities: Sequence[Propensity], effective: float, policy: ImplicitPolicy
 ) -> str:
     """Why there is too little to correct with, in one sentence; empty when there is enough."""
-    if not found.identified.any():
+    if not found.units:
         return found.reason
     if found.requests < policy.least_requests:
         return f"{found.requests:,} requests inform it and {policy.least_requests:,} are needed."
+    if not found.identified.any():
+        return found.reason
     if sum(one.usable for one in propensities) < 2:
         return "The intervals of its positions are too wide."
     if effective < policy.least_effective:

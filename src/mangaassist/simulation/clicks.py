@@ -50,12 +50,13 @@ class ClickLog:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _World:
-    """``relevance`` has shape (queries, candidates); ``items`` the catalogue numbers beside it."""
+    """``items`` (catalogue numbers), ``relevance`` and the ranker's ``lift``: shape (queries, candidates)."""
 
     queries: tuple[str, ...]
     languages: tuple[str, ...]
     items: Integers
     relevance: Reals
+    lift: Reals
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,14 +80,16 @@ def simulate_clicks(
     queries: int = 60,
     shuffled: float = 0.1,
     wobble: float = 0.25,
+    popularity: float = 0.0,
 ) -> ClickLog:
     """``requests`` lists over the ``days`` before ``until`` and everything done on them by then.
 
-    Clicks follow the position-based model. The ranker knows relevance up to noise of size ``wobble``; a
-    ``shuffled`` share of lists is in random order instead. Relevant items are looked at longer, bought more
+    Clicks follow the position-based model. The ranker knows relevance up to noise of size ``wobble``, and
+    lifts popular items, whatever they are worth, by up to ``popularity``; a ``shuffled`` share of lists is in
+    random order instead. Relevant items are looked at longer, bought more
     and returned less; returns take days.
     """
-    world = _build(generator, queries)
+    world = _build(generator, queries, popularity)
     start = until - timedelta(days=days)
     lists = _show(generator, world, requests, start, days, shuffled=shuffled, wobble=wobble)
     frames = _events(generator, world, lists)
@@ -101,7 +104,7 @@ def simulate_clicks(
     return ClickLog(events, pl.DataFrame(truth))
 
 
-def _build(generator: np.random.Generator, queries: int) -> _World:
+def _build(generator: np.random.Generator, queries: int, popularity: float) -> _World:
     catalog = read_catalog()
     chosen = generator.choice(len(catalog), size=queries, replace=queries > len(catalog))
     japanese = generator.random(queries) < 0.35
@@ -111,7 +114,8 @@ def _build(generator: np.random.Generator, queries: int) -> _World:
     )
     languages = tuple("ja" if ja else "en" for ja in japanese)
     items = np.stack([generator.choice(len(catalog), _CANDIDATES, replace=False) for _ in range(queries)])
-    return _World(texts, languages, items, generator.beta(0.8, 1.6, size=items.shape))
+    relevance = generator.beta(0.8, 1.6, size=items.shape)
+    return _World(texts, languages, items, relevance, popularity * generator.random(items.shape))
 
 
 def _query(work: Manga, index: int, japanese: bool) -> str:
@@ -136,7 +140,7 @@ def _show(
     device = (generator.random(requests) >= np.where(japanese, 0.8, 0.6)).astype(np.int64)
     relevance = world.relevance[query]
     chance = generator.random(requests) < shuffled
-    score = relevance + wobble * generator.normal(size=relevance.shape)
+    score = relevance + world.lift[query] + wobble * generator.normal(size=relevance.shape)
     score = np.where(chance[:, None], generator.random(relevance.shape), score)
     order = np.argsort(-score, axis=1)[:, :POSITIONS]
     at = start.timestamp() + generator.random(requests) * days * 86_400
