@@ -14,7 +14,7 @@ from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.upkeep import Upkeep
 from mangaassist.serving.app import create_app
 from mangaassist.serving.service import Service
-from mangaassist.web import experiment_pages
+from mangaassist.web import experiment_pages, labels
 from mangaassist.web.calibration import calibration_view
 from mangaassist.web.control import authorizer, control_routes
 from mangaassist.web.experiments import experiment_view, experiments_view
@@ -39,6 +39,7 @@ def create(platform: Platform) -> FastAPI:
             control_routes(platform, allowed),
             router(lambda: status_view(platform)),
             _experiments(platform),
+            _labels(platform),
         ],
     )
 
@@ -52,6 +53,13 @@ def _experiments(platform: Platform) -> APIRouter:
             lambda quarter: calibration_view(platform, quarter),
             lambda sentence, back: Missing(platform.clock.now(), sentence, back, SERVICE),
         )
+    )
+
+
+def _labels(platform: Platform) -> APIRouter:
+    return labels.router(
+        labels.labels_view(platform),
+        lambda sentence, back: Missing(platform.clock.now(), sentence, back, SERVICE),
     )
 
 
