@@ -2,7 +2,8 @@
 
 A feature may predict the label. It may not change, between the moment before the label and the value that
 would have been logged, in a way that depends on which label it was: then something downstream of the label
-writes it.
+writes it. Entities are compared with others of the same value before, because a value that predicts the label
+and is then reset, or drawn anew, also changes differently for different labels.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _TICK = timedelta(microseconds=1)
 _AGELESS = timedelta(days=365_000)
 _COMMON_VALUES = 20
 _CELLS = 4_000_000
+_STRATUM = 20
 
 Reals = NDArray[np.float64]
 
@@ -65,7 +67,9 @@ def leak_verdicts(
     A sample of entities (1%, at least ``minimum``; one example each, so that rows are independent) is read
     one microsecond, the tables' resolution, before the label and once more a serving lag after it. Whether
     the change depends on the label is a permutation test: Kruskal-Wallis on the difference of numbers,
-    chi-square on the new value of text. Holm's correction holds false alarms over all features together.
+    chi-square on the new value of text, labels shuffled among entities with the same value before (numbers:
+    the nearest 20). Where the value before leaves nothing to shuffle, because it tells the label, labels are
+    shuffled among all. Holm's correction holds false alarms over all features together.
 
     Values are read without their time to live: an old value that is refreshed is no change from the default.
     What a batch feature takes in during its lag before the label counts as change too, so a feature that
@@ -145,8 +149,34 @@ def _examine(
     p = 1.0
     if len(labels) >= MINIMUM_ROWS and kinds >= 2 and changed > 0:
         scores, weights = _scores(feature, before, after)
-        p = permutation_p(scores, weights, labels, generator=generator, permutations=permutations)
+        strata = _strata(feature, before)
+        if np.sum(_mixed(strata, labels)) < MINIMUM_ROWS:
+            strata = np.zeros_like(strata)
+        kept = _mixed(strata, labels)
+        p = permutation_p(
+            scores[kept],
+            weights,
+            labels[kept],
+            strata=strata[kept],
+            generator=generator,
+            permutations=permutations,
+        )
     return _Finding(feature, len(labels), kinds, changed, p)
+
+
+def _strata(feature: Feature, before: pl.Series) -> NDArray[np.int64]:
+    """Codes of entities with the same value before; numbers also with some twenty that are nearest."""
+    if feature.dtype == "string":
+        return np.unique(before.to_numpy(), return_inverse=True)[1].astype(np.int64)
+    place = stats.rankdata(before.cast(pl.Float64).to_numpy(), method="min").astype(np.int64) - 1
+    return place // _STRATUM
+
+
+def _mixed(strata: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Rows of strata with more than one label: the others say nothing about it, however they are shuffled."""
+    first = {int(code): int(label) for code, label in zip(strata[::-1], labels[::-1], strict=True)}
+    mixed = {int(code) for code, label in zip(strata, labels, strict=True) if first[int(code)] != label}
+    return np.isin(strata, list(mixed))
 
 
 def _scores(feature: Feature, before: pl.Series, after: pl.Series) -> tuple[Reals, Reals]:
@@ -179,6 +209,7 @@ def permutation_p(
     *,
     generator: np.random.Generator,
     permutations: int,
+    strata: NDArray[np.int64] | None = None,
     enough: int = 100,
 ) -> float:
     """How often shuffled labels are associated with ``scores`` at least as strongly as the real ones.
@@ -190,13 +221,20 @@ def permutation_p(
     Args:
         scores: shape (n, columns); weights: shape (columns,).
         labels: codes 0.., shape (n,).
+        strata: codes 0.., shape (n,): labels are shuffled within each; None is one for all.
 
     Returns:
-        The p-value of the statistic: the weighted sum over columns of the between-label sum of squares.
+        The p-value of the statistic: the weighted sum over columns of the between-label sum of squares, of
+        scores less their mean in the stratum.
     """
     n, columns = scores.shape
+    groups = np.unique(strata, return_inverse=True)[1] if strata is not None else np.zeros(n, dtype=np.int64)
+    means = np.array([np.bincount(groups, column) / np.bincount(groups) for column in scores.T]).T
+    scores = scores - means[groups]
     share = np.eye(int(labels.max()) + 1)[labels]
+    share = share[:, share.any(axis=0)]
     share /= np.sqrt(share.sum(axis=0))
+    by_group = np.argsort(groups, kind="stable")
 
     def statistic(rows: NDArray[np.int64]) -> Reals:
         sums = np.einsum("bnc,nk->bck", scores[rows], share, optimize=True)
@@ -209,7 +247,9 @@ def permutation_p(
     hits = 0
     for start in range(0, permutations, batch):
         size = min(batch, permutations - start)
-        rows = generator.permuted(np.tile(np.arange(n), (size, 1)), axis=1)
+        # Random keys sort each group within itself; scores move, labels stay.
+        rows = np.empty((size, n), dtype=np.int64)
+        rows[:, by_group] = np.argsort(groups + generator.random((size, n)), axis=1)
         strong = np.flatnonzero(statistic(rows) >= threshold)
         if hits + len(strong) >= enough:
             return float(enough / (start + strong[enough - hits - 1] + 1))
