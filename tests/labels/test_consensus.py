@@ -238,3 +238,119 @@ def test_any_source_is_accepted_where_the_policy_says_so_and_trusted_least() -> 
         family("support tickets", policy)
     with pytest.raises(InputError, match="label source"):
         family("support-tickets", LabelPolicy(sources=("vendor",)))
+
+
+MAJORITY, MODEL = replace(POLICY, combination="majority"), replace(POLICY, combination="model")
+
+
+def combined(policy: LabelPolicy, *votes: Label) -> dict[str, object]:
+    return consensus(ONE, labels(*votes), policy).row(0, named=True)
+
+
+def test_a_majority_of_sources_outvotes_the_first() -> None:
+    """Issue 3, labels 4: one vote for each source, however many annotators it has."""
+    given = (
+        vote("hello", "x", "vendor", "a"),
+        vote("hello", "x", "vendor", "b"),
+        vote("hello", "y", "programmatic", "rules"),
+        vote("hello", "y", "llm", "m"),
+    )
+    row = combined(MAJORITY, *given)
+    assert (row["label"], row["resolved_by"], row["source"]) == ("y", "majority", "programmatic")
+    assert (row["votes"], row["agreement"], row["holdout_eligible"]) == (4, 0.5, True)
+    assert settle(*given)["label"] == "x"
+
+
+def test_a_tie_of_sources_goes_to_the_first_and_judges_nobody() -> None:
+    row = combined(MAJORITY, vote("hello", "y", "llm", "m"), vote("hello", "x", "vendor", "a"))
+    assert (row["label"], row["resolved_by"], row["holdout_eligible"]) == ("x", "priority", False)
+
+
+def test_a_source_of_two_minds_has_no_voice() -> None:
+    """The vendor's annotators disagree, so the other two sources decide; alone it is as under priority."""
+    split = (vote("hello", "x", "vendor", "a"), vote("hello", "z", "vendor", "b"))
+    row = combined(MAJORITY, *split, vote("hello", "y", "llm", "m"))
+    assert (row["label"], row["resolved_by"]) == ("y", "unanimous")
+    alone = combined(MAJORITY, *split)
+    assert (alone["label"], alone["resolved_by"]) == ("x", "order")
+
+
+@pytest.mark.parametrize("policy", [MAJORITY, MODEL])
+def test_the_senior_annotator_wins_under_every_policy(policy: LabelPolicy) -> None:
+    row = combined(
+        policy,
+        vote("hello", "x", "vendor", "a"),
+        vote("hello", "x", "llm", "m"),
+        vote("hello", "y", "vendor", "s", escalation=True),
+    )
+    assert (row["label"], row["resolved_by"]) == ("y", "escalation")
+
+
+def test_the_model_learns_whom_to_trust() -> None:
+    """Two annotators who agree elsewhere outweigh three who answer at random."""
+    generator = np.random.default_rng(5)
+    texts = [f"t{number}" for number in range(120)]
+    truth = dict(zip(texts, generator.choice(["x", "y", "z"], size=len(texts)), strict=True))
+    given = [
+        vote(text, truth[text], source, who)
+        for text in texts
+        for source, who in (("vendor", "a"), ("llm", "m"))
+    ]
+    given += [
+        vote(text, str(generator.choice(["x", "y", "z"])), "programmatic", who)
+        for text in texts
+        for who in ("p", "q", "r")
+    ]
+    table = examples(*(example(text) for text in texts))
+    found = consensus(table, labels(*given), MODEL)
+    expected = {identity(text): label for text, label in truth.items()}
+    right = [row["label"] == expected[row["example_id"]] for row in found.iter_rows(named=True)]
+    assert np.mean(right) > 0.97
+    assert set(found["resolved_by"]) <= {"unanimous", "model", "improbable"}
+    doubtful = found.filter(pl.col("resolved_by") == "improbable")
+    assert not doubtful["holdout_eligible"].any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=VOTES, seed=st.integers(0, 2**16), policy=st.sampled_from([MAJORITY, MODEL]))
+def test_every_policy_labels_the_same_examples_in_any_order(
+    rows: list[tuple[str, str, str, str | None, float | None, bool]], seed: int, policy: LabelPolicy
+) -> None:
+    """Policies differ in the label; not in that there is exactly one, nor in that order is no part of it."""
+    texts = examples(*(example(text) for text in ("t1", "t2", "t3")))
+    given_votes = labels(
+        *(
+            vote(text, label, source, who, confidence=sure, escalation=senior)
+            for text, label, source, who, sure, senior in rows
+        )
+    )
+    frame = consensus(texts, given_votes, policy)
+    shuffled = consensus(texts.sample(fraction=1, shuffle=True, seed=seed), given_votes[::-1], policy)
+    assert frame.equals(shuffled)
+    by_priority = consensus(texts, given_votes, POLICY)
+    assert frame.select("example_id", "role", "sources").equals(
+        by_priority.select("example_id", "role", "sources")
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=VOTES)
+def test_the_majority_is_what_a_loop_finds(
+    rows: list[tuple[str, str, str, str | None, float | None, bool]],
+) -> None:
+    """Sources that made up their mind, one voice each, ties to the first: against the slow twin."""
+    plain = [(*row[:5], False) for row in rows]
+    votes = [vote(text, label, source, who, confidence=sure) for text, label, source, who, sure, _ in plain]
+    frame = consensus(examples(*(example(text) for text in ("t1", "t2", "t3"))), labels(*votes), MAJORITY)
+    got = dict(frame.select("example_id", "label").rows())
+    for text in {row[0] for row in plain}:
+        voices = []
+        for source in POLICY.sources:
+            own = Counter(row[1] for row in plain if row[0] == text and row[2].split("_")[0] == source)
+            top = [label for label, count in own.items() if count == max(own.values())]
+            if len(top) == 1:
+                voices.append(top[0])
+        if voices:
+            count = Counter(voices)
+            best = max(voices, key=lambda label: (count[label], -voices.index(label)))
+            assert got[identity(text)] == best

@@ -198,7 +198,7 @@ def test_the_simulated_model_says_what_it_is_and_errs_as_declared(
 def test_rules_that_abstain_give_no_label(world: World, history: list[Sample]) -> None:
     labels = world.programmatic_labels(
         history,
-        lambda text: ("return_request", "says_refund") if "refund" in text else None,
+        lambda one: ("return_request", "says_refund") if "refund" in one.text else None,
         version="rules-1",
     )
     expected = [one.example_id for one in history if "refund" in one.example.text]

@@ -9,10 +9,22 @@ from datetime import UTC, datetime
 
 import pytest
 
+from mangaassist.labels.functions import RuleSet, agreed, speaking
+from mangaassist.labels.records import Example
 from mangaassist.simulation.world import build_world
-from mangaassist.stories.intent import labelling
 from mangaassist.stories.intent.intents import INTENTS
-from mangaassist.stories.intent.labelling import FUNCTIONS, RULES_VERSION, label, rules_version, votes
+from mangaassist.stories.intent.labelling import FUNCTIONS, RULES
+
+NOON = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
+
+
+def votes(text: str) -> list[tuple[str, str]]:
+    return speaking(RULES, Example(text, NOON))
+
+
+def label(text: str) -> tuple[str, str] | None:
+    return agreed(RULES, Example(text, NOON))
+
 
 # Written for this test, not by the simulation's templates.
 _RIGHT = [
@@ -85,7 +97,7 @@ def test_unclear_sentences_get_none(text: str) -> None:
 )
 def test_a_milder_rule_never_speaks_over_a_grave_word(text: str) -> None:
     """The safety-critical intents are not hidden behind what else the sentence mentions."""
-    assert {one.label for one in votes(text)} <= {"return_request", "escalation"}
+    assert {given for _, given in votes(text)} <= {"return_request", "escalation"}
 
 
 def test_width_and_case_do_not_matter() -> None:
@@ -104,11 +116,11 @@ def test_rules_are_named_once_and_cover_every_intent() -> None:
 
 def test_the_version_changes_with_any_rule() -> None:
     """LAB-6 rolls a rule set back by version."""
-    assert re.fullmatch(r"rules-[0-9a-f]{12}", RULES_VERSION)
-    assert rules_version(FUNCTIONS) == RULES_VERSION
-    for field in ("name", "label", "pattern", "unless"):
+    assert re.fullmatch(r"rules-[0-9a-f]{12}", RULES.version)
+    assert RuleSet(FUNCTIONS).version == RULES.version
+    for field in ("name", "label", "pattern", "unless", "version"):
         edited = replace(FUNCTIONS[3], **{field: getattr(FUNCTIONS[3], field) + "x"})
-        assert rules_version([*FUNCTIONS[:3], edited, *FUNCTIONS[4:]]) != RULES_VERSION
+        assert RuleSet((*FUNCTIONS[:3], edited, *FUNCTIONS[4:])).version != RULES.version
 
 
 def test_precision_is_above_the_floor_on_simulated_utterances() -> None:
@@ -122,9 +134,9 @@ def test_precision_is_above_the_floor_on_simulated_utterances() -> None:
     right: Counter[str] = Counter()
     labelled = correct = 0
     for one in samples:
-        for function in votes(one.example.text):
-            spoken[function.name] += 1
-            right[function.name] += function.label == one.intent
+        for name, given in votes(one.example.text):
+            spoken[name] += 1
+            right[name] += given == one.intent
         found = label(one.example.text)
         if found is not None:
             labelled += 1
@@ -143,4 +155,4 @@ def test_every_language_is_labelled() -> None:
 def test_patterns_do_not_backtrack_on_long_pastes() -> None:
     """A paste must not stall the labeller: linear work, whatever is in it."""
     for text in ("is " * 20_000, "返" * 60_000, "how can i " * 6_000, "a" * 100_000):
-        assert isinstance(labelling.votes(text), list)
+        assert isinstance(votes(text), list)

@@ -117,3 +117,117 @@ def versions(
         render.table(f"Label versions of {name}", columns, cells)
 
     here.answer({"story": name, "versions": rows}, text)
+
+
+SourceOption = Annotated[str, typer.Option(help="Label source the labels count as.")]
+
+
+@app.command("apply")
+def apply_rules(
+    context: typer.Context,
+    name: NameArgument,
+    report: Annotated[bool, typer.Option("--report", help="Only report; add no labels.")] = False,
+    source: SourceOption = "programmatic",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the story's labelling functions over its training examples."""
+    from mangaassist.lifecycle.labelling import apply_rules
+
+    here = session(context, home, as_json)
+    done = apply_rules(here.platform(), name, source=source, add=not report)
+    here.answer(done, lambda: _show_rules(done))
+
+
+def _show_rules(done: Mapping[str, Any]) -> None:
+    from mangaassist.cli import render
+
+    columns = (
+        "function",
+        "labels",
+        "spoken",
+        "coverage",
+        "overlap",
+        "conflicts",
+        "precision",
+        "95% interval",
+    )
+    cells = []
+    for one in (done["rule_set"], *done["functions"]):
+        known = one["precision"]
+        said = one["labels"] if len(one["labels"]) < 3 else [f"{len(one['labels'])} labels"]
+        shares = [f"{one[key]:.1%}" for key in ("coverage", "overlap", "conflicts")]
+        value = f"{known['value']:.3f}" if known else None
+        interval = f"{known['low']:.3f} to {known['high']:.3f} of {known['n']:,}" if known else None
+        cells.append((one["name"], ", ".join(said), one["spoken"], *shares, value, interval))
+    title = f"Labelling functions of {done['story']} over {done['examples']:,} examples ({done['combining']})"
+    render.table(title, columns, cells)
+    typer.echo(f"{done['labeller']}: {done['added']:,} records added as {done['source']}.")
+
+
+@app.command()
+def distil(
+    context: typer.Context,
+    name: NameArgument,
+    provider: Annotated[str, typer.Option(help="openai (llm_url in settings) or simulated.")],
+    prompt: Annotated[str, typer.Option(help="A prompt in the story's folder 'prompts'.")],
+    limit: Annotated[int | None, typer.Option(help="Most examples to ask about; all without it.")] = None,
+    source: SourceOption = "llm",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a language model label training examples; a run that stops is gone on with by the next."""
+    from mangaassist.lifecycle.labelling import distil_labels
+
+    here = session(context, home, as_json)
+    done = distil_labels(here.platform(), name, provider=provider, prompt=prompt, limit=limit, source=source)
+
+    def text() -> None:
+        silent = ", ".join(f"{reason} {n:,}" for reason, n in done["silent"].items()) or "none"
+        typer.echo(
+            f"{done['labeller']} labelled {done['labelled']:,} of {done['asked']:,} examples of {name} "
+            f"as {source}. Silent: {silent}.\n"
+            f"Not asked yet: {done['remaining']:,}. Tokens: {done['tokens_in']:,} in, "
+            f"{done['tokens_out']:,} out. Texts with personal data taken out: {done['redacted']:,}."
+        )
+        if done["recovered"]:
+            typer.echo(f"{done['recovered']:,} answers of an interrupted run became labels.")
+
+    here.answer(done, text)
+
+
+@app.command()
+def audit(
+    context: typer.Context,
+    name: NameArgument,
+    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Roll a failing rule set or prompt back.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The week's sample of rule and prompt labels against the vendor's; exit code 1 when one fails."""
+    from mangaassist.cli import render
+    from mangaassist.core.errors import ExitCode
+    from mangaassist.core.verdict import Status, Verdict
+    from mangaassist.lifecycle.labelling import audit_labels
+
+    here = session(context, home, as_json)
+    done = audit_labels(here.platform(), name, source=source, apply=apply)
+
+    def text() -> None:
+        if not done["audits"]:
+            typer.echo(f"No rule set and no prompt labels examples of {name}.")
+        render.verdicts(
+            [Verdict.from_dict(one["verdict"]) for one in done["audits"]], title=f"Audit of {name}"
+        )
+        for one in done["audits"]:
+            typer.echo(
+                f"{one['source']} by {one['labeller'] or 'nobody named'}: {len(one['to_label']):,} of "
+                f"{one['drawn']:,} examples of {one['week']} are still to be labelled by the vendor."
+            )
+            if one["rolled_back"]:
+                typer.echo(f"Rolled back; in force now: {one['now_in_force'] or 'nobody'}.")
+
+    here.answer(done, text)
+    if any(one["verdict"]["status"] == Status.FAIL and not one["rolled_back"] for one in done["audits"]):
+        raise typer.Exit(ExitCode.REFUSED)

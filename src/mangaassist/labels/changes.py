@@ -12,6 +12,7 @@ import polars as pl
 from mangaassist.core.errors import InputError, nearest
 from mangaassist.core.story import Story
 from mangaassist.labels.intake import Batch, LabelStore
+from mangaassist.labels.labellers import SUPERSEDED_BY
 from mangaassist.labels.records import LABELS_TABLE, Label, labels_frame
 from mangaassist.labels.votes import VOTE_KEY, current_votes, with_metadata
 
@@ -51,13 +52,19 @@ def edit(
     return store.restate(story, restated, actor=actor, about=about)
 
 
-def roll_back_source(store: LabelStore, story: Story, source: str, *, actor: str, reason: str) -> Batch:
-    """Undo the newest label version of ``source``: every vote in it becomes what it was before, or goes.
+def roll_back_source(
+    store: LabelStore, story: Story, source: str, *, actor: str, reason: str, labeller: str | None = None
+) -> Batch:
+    """Undo what ``labeller`` said as ``source``: each example is again what it was before, or unlabelled.
 
-    What a rule set or a prompt below the precision floor calls for (LAB-6).
+    What a rule set or a prompt below the precision floor calls for (LAB-6). Its labels may fill many label
+    versions; examples somebody has labelled for the same source since are left alone.
+
+    Args:
+        labeller: rule set or prompt; None undoes the newest label version of the source, whoever it was.
 
     Raises:
-        InputError: without a reason, or for a source without labels.
+        InputError: without a reason, or for a source without labels, or nothing of that labeller in force.
     """
     _check_reason(reason)
     labels = store.labels(story)
@@ -67,22 +74,49 @@ def roll_back_source(store: LabelStore, story: Story, source: str, *, actor: str
         raise InputError(
             "label source", expected="one that has labels", got=repr(source), next_step=nearest(source, known)
         )
-    last = pl.col("label_version") == pl.col("label_version").max()
-    newest, earlier = own.filter(last), own.filter(~last)
-    touched = newest.select(VOTE_KEY).unique()
-    before = earlier.join(touched, on=list(VOTE_KEY), how="semi", nulls_equal=True)
-    restored = before.filter(pl.col("label_version") == pl.col("label_version").max().over(VOTE_KEY))
-    gone = newest.join(restored, on=list(VOTE_KEY), how="anti", nulls_equal=True)
-    withdrawn = gone.with_columns(review_status=pl.lit("withdrawn"))
-    rows = pl.concat([restored, withdrawn]).select(list(LABELS_TABLE))
+    undone = _undone(own, labeller)
+    if undone.is_empty():
+        raise InputError(
+            f"label source '{source}'",
+            expected="examples on which the labeller has the last word",
+            got=f"none of '{labeller}'",
+            next_step="See who is in force with 'mangaassist labels audit NAME'.",
+        )
+    rows, restored = _as_before(own.join(undone, on="example_id"))
     about = {
         "change": "rolled back",
         "reason": reason,
         "source": source,
-        "restored": restored.height,
-        "withdrawn": withdrawn.height,
+        "labeller": labeller,
+        "restored": restored,
+        "withdrawn": rows.height - restored,
     }
     return store.restate(story, rows, actor=actor, about=about)
+
+
+def _undone(own: pl.DataFrame, labeller: str | None) -> pl.DataFrame:
+    """example_id and the first label version to undo there, for examples where it is the last word."""
+    newest = pl.col("label_version").max()
+    if labeller is None:
+        last = own.filter(pl.col("label_version") == newest)
+        return last.group_by("example_id").agg(first=pl.col("label_version").min())
+    silenced = pl.col("metadata").str.json_path_match(f"$.{SUPERSEDED_BY}")
+    by = (pl.col("annotator_id") == labeller) | (silenced == labeller)
+    last_word = own.filter(pl.col("label_version") == newest.over("example_id"))
+    standing = last_word.filter(by.fill_null(value=False)).select("example_id").unique()
+    theirs = own.filter(by.fill_null(value=False)).join(standing, on="example_id", how="semi")
+    return theirs.group_by("example_id").agg(first=pl.col("label_version").min())
+
+
+def _as_before(touched: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Records that make every vote what it was before version ``first``, and how many of them restore one."""
+    key, columns = list(VOTE_KEY), list(LABELS_TABLE)
+    now = current_votes(touched.select(columns))
+    before = current_votes(touched.filter(pl.col("label_version") < pl.col("first")).select(columns))
+    restored = before.join(now.select(columns), on=columns, how="anti", nulls_equal=True)
+    gone = now.join(before, on=key, how="anti", nulls_equal=True)
+    withdrawn = gone.with_columns(review_status=pl.lit("withdrawn"))
+    return pl.concat([restored, withdrawn]).select(columns), restored.height
 
 
 def _check_reason(reason: str) -> None:

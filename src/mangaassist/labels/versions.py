@@ -200,7 +200,9 @@ def _content(
     examples = store.examples(story, snapshot=snapshots[0])
     labels = store.labels(story, snapshot=snapshots[1])
     labelling = LabelPolicy(
-        sources=tuple(policy["sources"]), maturity=timedelta(seconds=policy["maturity_seconds"])
+        sources=tuple(policy["sources"]),
+        maturity=timedelta(seconds=policy["maturity_seconds"]),
+        combination=policy.get("combination", "priority"),
     )
     window = Window(policy["window"], policy["window_days"])
     selection = select(examples, labels, labelling, window, at=at)
@@ -222,6 +224,7 @@ def _hash(found: Contents, policy: Mapping[str, Any]) -> str:
 def _policy(story: Story) -> dict[str, Any]:
     return {
         "sources": list(story.labels.sources),
+        "combination": story.labels.combination,
         "maturity_seconds": story.labels.maturity.total_seconds(),
         "window": story.window.kind,
         "window_days": story.window.days,

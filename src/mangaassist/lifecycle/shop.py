@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import count
 from typing import TypeVar
 
@@ -19,10 +20,12 @@ from mangaassist.core.clock import SimulatedClock
 from mangaassist.core.verdict import Action, Decision
 from mangaassist.drift.hub import DriftReport
 from mangaassist.features.catalog import Catalog
+from mangaassist.labels.functions import agreed
 from mangaassist.labels.quality import review_lots
 from mangaassist.labels.records import Label, examples_frame, labels_frame
 from mangaassist.lifecycle.monitoring import Monitor, next_step, truths
 from mangaassist.lifecycle.platform import Platform
+from mangaassist.lifecycle.triage import judge
 from mangaassist.promotion.accumulator import EvidenceAccumulator
 from mangaassist.promotion.controller import Controller
 from mangaassist.promotion.versions import SHADOW, Deployment
@@ -40,8 +43,7 @@ from mangaassist.simulation.phrasings import OUT_OF_SCOPE
 from mangaassist.simulation.samples import Sample
 from mangaassist.simulation.traffic import Request as Visit
 from mangaassist.simulation.world import World
-from mangaassist.stories.intent.labelling import RULES_VERSION
-from mangaassist.stories.intent.labelling import label as rule_label
+from mangaassist.stories.intent.labelling import RULES
 
 Known = TypeVar("Known")
 
@@ -268,7 +270,7 @@ class Shop:
         report = self.monitor.look(now)
         if self.strongest is None or len(report.fired) >= len(self.strongest.fired):
             self.strongest = report
-        proposal = next_step(self.platform, STORY, report)
+        proposal = next_step(self.platform, STORY, judge(self.monitor, report))
         if proposal.action is not Proposed.NOTHING:
             self.proposals.append((now, proposal))
             occasion = (report.version, str(proposal.action), *map(str, report.fired))
@@ -318,7 +320,7 @@ class Shop:
         return [
             *world.vendor_labels(samples, misreading=self.misreading),
             *world.llm_labels(samples),
-            *world.programmatic_labels(samples, rule_label, version=RULES_VERSION),
+            *world.programmatic_labels(samples, partial(agreed, RULES), version=RULES.version),
         ]
 
     def _add_examples(self, samples: list[Sample]) -> None:
