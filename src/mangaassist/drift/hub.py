@@ -15,8 +15,16 @@ from mangaassist.core.identity import digest_bytes
 from mangaassist.core.story import DriftPolicy
 from mangaassist.core.verdict import Verdict
 from mangaassist.drift import history as past
-from mangaassist.drift.detect import detect_concept, detect_input, detect_label, detect_prediction
+from mangaassist.drift.detect import (
+    detect_concept,
+    detect_input,
+    detect_label,
+    detect_prediction,
+    input_measures,
+)
+from mangaassist.drift.estimate import estimate_accuracy
 from mangaassist.drift.history import Kind, Standing, State
+from mangaassist.drift.measures import Measure
 from mangaassist.drift.profile import Profile, empty_profile, merge_profiles
 from mangaassist.drift.reference import Reference
 from mangaassist.drift.windows import Window
@@ -61,6 +69,8 @@ class DriftReport:
         at: when.
         verdicts: what this look found.
         kinds: the leading finding of each kind, from the whole history; None when nothing was ever decided.
+        measures: every distance of the columns looked at.
+        estimates: what is guessed without labels; never part of the history, never a reason to act.
     """
 
     story: str
@@ -68,6 +78,8 @@ class DriftReport:
     at: datetime
     verdicts: tuple[Verdict, ...]
     kinds: dict[Kind, Standing | None]
+    measures: tuple[Measure, ...] = ()
+    estimates: tuple[Verdict, ...] = ()
 
     @property
     def fired(self) -> tuple[Kind, ...]:
@@ -89,6 +101,8 @@ class DriftReport:
             "not_fired": [str(kind) for kind in self.not_fired],
             "kinds": {str(kind): _standing_dict(one) for kind, one in self.kinds.items()},
             "verdicts": [one.as_dict() for one in self.verdicts],
+            "measures": [one.as_dict() for one in self.measures],
+            "estimates": [one.as_dict() for one in self.estimates],
         }
 
 
@@ -115,15 +129,23 @@ def check(
     """
     now = utc(now, field="now")
     evidence = (digest_bytes(reference.to_bytes()),)
+    seen = {kind: recent(reference, windows, now, kind) for kind in Kind if kind in kinds}
     verdicts = [
         replace(verdict, evidence=evidence)
-        for kind in Kind
-        if kind in kinds
-        for verdict in _detect(kind, reference, _recent(reference, windows, now, kind))
+        for kind, profile in seen.items()
+        for verdict in _detect(kind, reference, profile)
     ]
     told = pl.concat([history, past.rows(verdicts, at=now, version=version)])
     found = past.standings(told, reference.policy, version=version, now=now)
-    return DriftReport(reference.story, version, now, tuple(verdicts), past.by_kind(found))
+    return DriftReport(
+        reference.story,
+        version,
+        now,
+        tuple(verdicts),
+        past.by_kind(found),
+        _measures(reference, seen.get(Kind.INPUT)),
+        _estimates(reference, seen.get(Kind.PREDICTION)),
+    )
 
 
 def due(history: pl.DataFrame, *, version: int, now: datetime) -> tuple[Kind, ...]:
@@ -159,7 +181,8 @@ def read_history(tables: Tables, story: str) -> pl.DataFrame:
     return found.select([pl.col(key).cast(dtype) for key, dtype in past.SCHEMA.items()])
 
 
-def _recent(reference: Reference, windows: Sequence[Window], now: datetime, kind: Kind) -> Profile:
+def recent(reference: Reference, windows: Sequence[Window], now: datetime, kind: Kind) -> Profile:
+    """What a look at ``kind`` sees of ``windows``, which are sorted by start: see :data:`STRETCH`."""
     stretch = STRETCH[kind]
     first = bisect_left(windows, now - stretch.at_most, key=lambda one: one.start)
     chosen: list[Profile] = [empty_profile(reference.profile)]
@@ -186,6 +209,17 @@ def _detect(kind: Kind, reference: Reference, now: Profile) -> list[Verdict]:
     }[kind]
     policy: DriftPolicy = reference.policy
     return detect(reference.profile, now, policy)
+
+
+def _measures(reference: Reference, now: Profile | None) -> tuple[Measure, ...]:
+    return tuple(input_measures(reference.profile, now, reference.policy).values()) if now else ()
+
+
+def _estimates(reference: Reference, now: Profile | None) -> tuple[Verdict, ...]:
+    if now is None:
+        return ()
+    threshold = reference.policy.concept_f1
+    return (estimate_accuracy(reference.profile, now, reference.trusted, threshold=threshold),)
 
 
 def _standing_dict(one: Standing | None) -> dict[str, Any] | None:

@@ -125,6 +125,7 @@ class WindowStore:
         self._story = story
         self._version = version
         self._seen = 0
+        self._taken: set[str] = set()
         self.cursor = cursor
 
     def open(self, bins: Profile, *, since: datetime) -> list[Window]:
@@ -138,10 +139,22 @@ class WindowStore:
         if links is None:
             return []
         taken, self.cursor = in_turn(self._own(links), cursor=self.cursor)
+        self._taken = set(taken["commit"].to_list())
         recent = Between("start", since, since + timedelta(days=36500))
         rows = self._own(self._tables.read(name, between=recent))
         # Commits that came between the two reads are not in turn yet; the next follow finds them.
-        return windows_of(rows.filter(pl.col("commit").is_in(taken["commit"].unique().to_list())), bins)
+        return windows_of(rows.filter(pl.col("commit").is_in(list(self._taken))), bins)
+
+    def volume(self, *, since: datetime) -> dict[datetime, int]:
+        """Rows by the end of their five minutes, of the windows that :meth:`open` found or could have."""
+        name = table(self._story)
+        if not self._tables.exists(name):
+            return {}
+        columns = ["version", "commit", "after", "upto", "start", "end", "rows"]
+        recent = Between("start", since, since + timedelta(days=36500))
+        rows = self._own(self._tables.read(name, columns=columns, between=recent))
+        kept = rows.filter(pl.col("commit").is_in(list(self._taken)))
+        return dict(kept.group_by("end").agg(pl.col("rows").sum()).iter_rows())
 
     def follow(self, bins: Profile) -> list[Window]:
         """The windows that any hub has stored since the last look."""

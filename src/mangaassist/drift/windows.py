@@ -83,25 +83,26 @@ def request_windows(
 
 
 def outcome_windows(
-    reference: Reference, outcomes: pl.DataFrame, *, every: timedelta = WINDOW
+    reference: Reference, outcomes: pl.DataFrame, *, every: timedelta = WINDOW, apart: bool = False
 ) -> list[Window]:
     """Five-minute profiles of labels by the time they became known, oldest first.
 
     Args:
         outcomes: late labels beside what the version had answered: ``known_at`` (UTC), ``truth``, ``label``.
+        apart: one window per language, as for :func:`request_windows`.
 
     Raises:
         InputError: for a missing column.
     """
     blank = empty_profile(reference.profile)
-    require_columns(outcomes, ("known_at", "truth", "label"))
+    require_columns(outcomes, ("known_at", "truth", "label", *((COHORT,) if apart else ())))
     known = outcomes.filter(pl.col("truth").is_not_null())
-    slots, index = _slots(known["known_at"], every)
+    slots, index = _slots(known["known_at"], every, known[COHORT] if apart else None)
     truths = sketches.count_windows(blank.truth, known["truth"], index, len(slots))
     matrices = confusions(blank.confusion.labels, known, index, len(slots))
     return [
-        Window(start, start + every, replace(blank, truth=truth, confusion=confusion))
-        for (start, _), truth, confusion in zip(slots, truths, matrices, strict=True)
+        Window(start, start + every, replace(blank, truth=truth, confusion=confusion), cohort)
+        for (start, cohort), truth, confusion in zip(slots, truths, matrices, strict=True)
     ]
 
 

@@ -7,7 +7,7 @@ and canary. A later difference then means that the world moved, not that trainin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -22,12 +22,15 @@ from mangaassist.drift import history as past
 from mangaassist.drift import hub
 from mangaassist.drift.history import Kind
 from mangaassist.drift.hub import DriftReport
-from mangaassist.drift.reference import Reference, fit_reference
+from mangaassist.drift.reference import COHORT, Reference, fit_reference
 from mangaassist.drift.windows import Window, outcome_windows, request_windows
 from mangaassist.labels.consensus import consensus
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.rollout import read_predictions
+from mangaassist.lifecycle.triage import as_counted, barred
+from mangaassist.retraining.policy import MONTH, RetrainPolicy
 from mangaassist.retraining.schedule import Proposed, RetrainProposal, propose
+from mangaassist.retraining.triage import Triage
 from mangaassist.serving.prediction_log import predictions_table
 
 REFERENCE = "drift.reference"
@@ -140,6 +143,8 @@ class Monitor:
         requests, outcomes: windows, oldest first.
         history: earlier findings, from the drift table and this process.
         unrecorded: looks that the drift table should have and does not yet.
+        volume: rows by the end of their five minutes, for as long as volumes are compared.
+        schema: columns of the newest rows of the log.
     """
 
     platform: Platform
@@ -150,6 +155,8 @@ class Monitor:
     requests: list[Window] = field(default_factory=list)
     outcomes: list[Window] = field(default_factory=list)
     unrecorded: list[DriftReport] = field(default_factory=list)
+    volume: dict[datetime, int] = field(default_factory=dict)
+    schema: Mapping[str, pl.DataType] = field(default_factory=dict)
     _latest: pl.DataFrame | None = None
 
     @classmethod
@@ -173,18 +180,24 @@ class Monitor:
 
     def observe(self, predictions: pl.DataFrame) -> None:
         """Count new rows of the log into windows; rows of other versions are left out."""
-        self.requests.extend(self.counted(predictions))
+        found = self.counted(predictions)
+        self.requests.extend(found)
+        add_volume(self.volume, found)
 
     def counted(self, predictions: pl.DataFrame) -> list[Window]:
         """Windows of the rows of the log that belong to the version, since the reference was frozen."""
         rows = own_rows(predictions, self.version).filter(pl.col("at") >= self.reference.fitted_at)
-        return request_windows(self.reference, rows.sort("at"), apart=True) if rows.height else []
+        if rows.is_empty():
+            return []
+        self.schema = rows.schema
+        return request_windows(self.reference, as_counted(self.reference, rows.sort("at")), apart=True)
 
     def learn(self, predictions: pl.DataFrame, known: pl.DataFrame) -> None:
         """Count labels that have become known for rows of the log since the reference was frozen."""
         rows = own_rows(predictions, self.version).filter(pl.col("at") >= self.reference.fitted_at)
-        labelled = rows.select("input_digest", "at", "label").join(known, on=["input_digest", "at"])
-        self.outcomes = outcome_windows(self.reference, labelled.sort("known_at")) if labelled.height else []
+        answers = rows.select("input_digest", "at", "label", COHORT)
+        labelled = answers.join(known, on=["input_digest", "at"]).sort("known_at")
+        self.outcomes = outcome_windows(self.reference, labelled, apart=True) if labelled.height else []
 
     def due(self, now: datetime) -> tuple[Kind, ...]:
         """The kinds whose cadence has passed since they were last looked at."""
@@ -263,8 +276,18 @@ def check_all(platform: Platform) -> Fleet:
     return fleet
 
 
-def next_step(platform: Platform, name: str, report: DriftReport | None) -> RetrainProposal:
-    """What the schedule and the drift hub propose; a new proposal is written to the ledger once."""
+def add_volume(volume: dict[datetime, int], windows: Iterable[Window]) -> None:
+    """Add the rows of ``windows`` to ``volume``, by their end."""
+    for one in windows:
+        volume[one.end] = volume.get(one.end, 0) + one.profile.rows
+
+
+def next_step(platform: Platform, name: str, found: Triage | None) -> RetrainProposal:
+    """What the schedule and a triage propose; a new proposal is written to the ledger once.
+
+    Args:
+        found: of the latest look; None where nobody looked now, and then the last one on record may bar it.
+    """
     story, now = platform.story(name), platform.clock.now()
     entries = platform.ledger.entries(subject=subject(name), kind=PROPOSED)
     versions = platform.registry.versions(name)
@@ -272,12 +295,29 @@ def next_step(platform: Platform, name: str, report: DriftReport | None) -> Retr
         story,
         last_retrain_at=versions[-1].registered_at if versions else None,
         now=now,
-        drift=report,
+        triage=found,
         frozen=not platform.switches.permissions(name).drift_triggers,
+        barred="" if found else barred(platform, name),
         recorded=[entry.body["key"] for entry in entries],
+        policy=RetrainPolicy.load(story, platform.home.path),
+        spent=spent(platform, name, now),
     )
     if proposal.action is not Proposed.NOTHING:
         platform.ledger.append(
             kind=PROPOSED, subject=subject(name), body=proposal.as_dict(), actor="retraining", at=now
         )
     return proposal
+
+
+def spent(platform: Platform, name: str, now: datetime) -> float:
+    """Cost of a story's runs in the last thirty days, at the price of the settings."""
+    runs = platform.ledger.entries(subject=f"run/{name}")
+    seconds = sum(
+        step.get("compute_seconds") or 0.0
+        for entry in runs
+        if now - entry.at <= MONTH
+        for step in entry.body.get("steps", ())
+        # A step that was done before cost nothing again.
+        if step.get("status") == "done"
+    )
+    return float(seconds) * platform.home.settings.cpu_second_price

@@ -18,18 +18,28 @@ from mangaassist.drift.hub import STRETCH, DriftReport
 from mangaassist.drift.reference import COHORT, Reference
 from mangaassist.drift.store import WindowStore
 from mangaassist.drift.windows import Window, merge_alike
-from mangaassist.lifecycle.monitoring import Fleet, Monitor, next_step, reference_cursor, truths
+from mangaassist.lifecycle.monitoring import (
+    Fleet,
+    Monitor,
+    add_volume,
+    next_step,
+    reference_cursor,
+    truths,
+)
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.rollout import drain
+from mangaassist.lifecycle.triage import USUAL_DAYS, gather, judge
+from mangaassist.retraining.triage import Triage, triage
 from mangaassist.serving.prediction_log import predictions_table
 from mangaassist.storage.tables import Between
 
 _DAY = timedelta(days=1)
 # Windows older than any look reaches, with a little to spare, are let go; the table keeps them.
 _KEPT = max(STRETCH[Kind.INPUT].at_most, STRETCH[Kind.PREDICTION].at_most) + timedelta(hours=1)
+_VOLUME_KEPT = (USUAL_DAYS + 1) * _DAY + timedelta(hours=1)
 _LABELS_KEPT = max(STRETCH[Kind.LABEL].at_most, STRETCH[Kind.CONCEPT].at_most) + timedelta(hours=1)
 _OWN = ("at", "version", "answered_by", "error")
-_ANSWER = ("input_digest", "at", "label", "version", "answered_by", "error")
+_ANSWER = ("input_digest", "at", "label", COHORT, "version", "answered_by", "error")
 
 
 @dataclass(slots=True)
@@ -39,7 +49,10 @@ class Watcher:
     Attributes:
         monitor: looks and remembers.
         store: windows that are in their table.
-        settled: those of them that looks still reach; fresh: windows counted since, not stored yet.
+        settled: those of them that looks still reach.
+        volume: their rows by end, for longer.
+        fresh: windows counted since, not stored yet.
+        columns: those of the log that are counted.
         upto: the last commit of the log that was counted.
         saved: when windows were last stored.
     """
@@ -47,6 +60,8 @@ class Watcher:
     monitor: Monitor
     store: WindowStore
     settled: list[Window]
+    volume: dict[datetime, int]
+    columns: list[str]
     upto: int
     saved: datetime
     fresh: list[Window] = field(default_factory=list)
@@ -62,7 +77,11 @@ class Watcher:
         cursor = reference_cursor(platform, name, monitor.version)
         store = WindowStore(platform.tables, name, monitor.version, cursor=cursor)
         settled = store.open(monitor.reference.profile, since=now - _KEPT)
-        return cls(monitor, store, settled, store.cursor, now)
+        volume = store.volume(since=now - _VOLUME_KEPT)
+        schema = platform.tables.schema(predictions_table(name))
+        wanted = log_columns(monitor.reference)
+        columns = wanted if schema is None else [one for one in wanted if one in schema.names]
+        return cls(monitor, store, settled, volume, columns, store.cursor, now)
 
     @property
     def current(self) -> bool:
@@ -75,6 +94,8 @@ class Watcher:
         self._count(now)
         monitor = self.monitor
         monitor.requests = [*self.settled, *self.fresh]
+        monitor.volume = dict(self.volume)
+        add_volume(monitor.volume, self.fresh)
         if {Kind.LABEL, Kind.CONCEPT} & set(monitor.due(now)):
             self._learn(now)
         return monitor.look(now)
@@ -90,7 +111,7 @@ class Watcher:
     def _count(self, now: datetime) -> None:
         self._settle(now)
         tables, log = self.monitor.platform.tables, predictions_table(self.monitor.story.name)
-        rows, self.upto = tables.since(log, self.upto, columns=log_columns(self.monitor.reference))
+        rows, self.upto = tables.since(log, self.upto, columns=self.columns)
         if rows is not None:
             self.fresh += self.monitor.counted(rows)
 
@@ -100,6 +121,8 @@ class Watcher:
         stored = self.store.follow(self.monitor.reference.profile)
         if self.store.cursor != before:
             self.fresh, self.upto = [], self.store.cursor
+        add_volume(self.volume, stored)
+        self.volume = {end: rows for end, rows in self.volume.items() if end >= now - _VOLUME_KEPT}
         self.settled = [one for one in (*self.settled, *stored) if one.start >= now - _KEPT]
 
     def _learn(self, now: datetime) -> None:
@@ -156,8 +179,17 @@ class Watch:
             watcher = self._watchers[name] = Watcher.open(self._platform, name)
         report = watcher.look(self._platform.clock.now())
         self._observe(report)
-        next_step(self._platform, name, report)
+        next_step(self._platform, name, judge(watcher.monitor, report))
         return report
+
+    def triage(self, name: str) -> Triage:
+        """A look at a story, and what is behind what it finds.
+
+        Raises:
+            GateRefused: as :meth:`look`.
+        """
+        report = self.look(name)
+        return triage(gather(self._watchers[name].monitor, report))
 
     def look_all(self) -> Fleet:
         """:meth:`look` at every registered story; one that fails does not keep the others waiting."""

@@ -1,28 +1,25 @@
-"""When a story should be retrained: its cadence, or the one trigger that drift may pull (RET-1).
-
-A drift signal starts triage, not a reflex (DRF-3). In this minimal form: concept drift sustained for the
-policy's duration means that the model has become wrong, and proposes a retrain; input, prediction or label
-drift alone proposes a review by a person, because the model may be robust to it. A seasonal calendar and the
-graph of upstream models are what that person brings.
-"""
+"""When a story should be retrained: its cadence, or what the triage of a drift proposes (RET-1, DRF-3)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from mangaassist.core.clock import isoformat, utc
 from mangaassist.core.identity import digest
 from mangaassist.core.story import Story
-from mangaassist.core.verdict import Verdict
-from mangaassist.drift.history import Kind, Standing, State, kind_of
-from mangaassist.drift.hub import DriftReport
+from mangaassist.core.verdict import Status, Verdict
+from mangaassist.retraining.policy import RetrainPolicy
+from mangaassist.retraining.triage import CORRUPTED, Conclusion, Proposal, Triage
 
-# A candidate needs this long to get labels that its predecessor did not have.
-COOLDOWN = timedelta(days=1)
+_NO_LIMITS = RetrainPolicy()
+_WHY = {
+    Conclusion.UPSTREAM: "A model it reads has changed",
+    Conclusion.SLICE_REGRESSION: "Quality has fallen in a slice",
+}
 
 
 class Proposed(StrEnum):
@@ -30,6 +27,7 @@ class Proposed(StrEnum):
 
     RETRAIN = "retrain"
     REVIEW = "review"
+    PAGE = "page"
     NOTHING = "nothing"
 
 
@@ -47,12 +45,13 @@ class RetrainProposal:
 
     Attributes:
         story: its name.
-        action: retrain, review by a person, or nothing.
+        action: retrain, review by a person, a page to the data platform, or nothing.
         cause: what led to it; None for nothing.
         reason: one sentence.
         due: when the next retrain by cadence is due.
         key: identity of the occasion: the same occasion proposed again has the same key; empty for nothing.
-        verdicts: what the latest look found in the kinds that led to it.
+        verdicts: the triage's findings that led to it.
+        severity: of the page a person gets with it; empty for none.
     """
 
     story: str
@@ -62,6 +61,7 @@ class RetrainProposal:
     due: datetime
     key: str = ""
     verdicts: tuple[Verdict, ...] = ()
+    severity: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The proposal as a JSON object, the body of its ledger entry."""
@@ -73,6 +73,7 @@ class RetrainProposal:
             "due": isoformat(self.due),
             "key": self.key,
             "verdicts": [one.as_dict() for one in self.verdicts],
+            "severity": self.severity,
         }
 
 
@@ -81,33 +82,48 @@ def propose(
     *,
     last_retrain_at: datetime | None,
     now: datetime,
-    drift: DriftReport | None,
+    triage: Triage | None,
     frozen: bool,
+    barred: str = "",
     recorded: Collection[str] = (),
-    cooldown: timedelta = COOLDOWN,
+    policy: RetrainPolicy = _NO_LIMITS,
+    spent: float = 0.0,
 ) -> RetrainProposal:
     """The next step for ``story``: pure, so that asking twice answers the same.
 
-    In this order: a global freeze ignores everything (PRO-8); the cooldown after a retrain; concept drift;
-    the cadence; other drift. An occasion whose key is in ``recorded`` was proposed before and is not again.
+    In this order: a freeze ignores everything (PRO-8); corrupted data are a page and nothing is retrained on
+    them, not even by the cadence; the cooldown after a retrain; what the triage proposes; the cadence; a look
+    by a person. An occasion whose key is in ``recorded`` was proposed before and is not again.
 
     Args:
         story: its cadence is used.
         last_retrain_at: start of the last retrain, whatever became of it; None if there was none.
-        drift: the latest report on the champion; None if nothing is deployed.
-        frozen: the global switch.
+        triage: of the latest look at the champion; None if nothing is deployed.
+        frozen: the switch for drift triggers.
+        barred: why nothing may be retrained on the data as they are; empty when nothing bars it.
         recorded: keys of proposals in the ledger.
-        cooldown: the least time between two retrains that drift causes.
+        policy: cooldown and budget.
+        spent: cost of this story's runs in the last thirty days, in the money of the policy.
     """
     now = utc(now, field="now")
     last = utc(last_retrain_at, field="last_retrain_at") if last_retrain_at else None
     due = last + story.cadence if last else now
     if frozen:
         return _nothing(story, due, "Global freeze is on: schedules and drift triggers are ignored.")
-    if last is not None and now - last < cooldown:
+    if barred:
+        return _nothing(story, due, f"Nothing is retrained on corrupted data. {barred}")
+    cooling = last is not None and now - last < policy.cooldown
+    if triage and triage.conclusion in CORRUPTED:
+        found = [_by_triage(story, triage, Proposed.PAGE, due, "Nothing is retrained on such data")]
+    elif last is not None and cooling:
         return _nothing(story, due, f"Cooling down after the retrain of {isoformat(last)}.")
+    else:
+        over = ""
+        if policy.per_month is not None and spent >= policy.per_month:
+            over = f"The month's budget of {policy.per_month:g} is spent ({spent:.3g}), so a person decides"
+        found = _candidates(story, due, now, triage, over, first=last is None)
     refused = ""
-    for proposal in _candidates(story, due, now, drift, first=last is None):
+    for proposal in found:
         if proposal.key not in recorded:
             return proposal
         refused = refused or f"Already proposed: {proposal.reason}"
@@ -115,29 +131,20 @@ def propose(
 
 
 def _candidates(
-    story: Story, due: datetime, now: datetime, drift: DriftReport | None, *, first: bool
+    story: Story, due: datetime, now: datetime, triage: Triage | None, over: str, *, first: bool
 ) -> list[RetrainProposal]:
-    fired: dict[Kind, Standing] = {}
-    if drift:
-        fired = {kind: one for kind, one in drift.kinds.items() if one and one.state is State.FIRED}
-    concept: dict[Kind, Standing] = {kind: one for kind, one in fired.items() if kind is Kind.CONCEPT}
-    others: dict[Kind, Standing] = {kind: one for kind, one in fired.items() if kind is not Kind.CONCEPT}
     found = []
-    if drift and concept:
-        reason = f"The model has become wrong: {_told(concept, now)}."
-        found.append(
-            _by_drift(drift, concept, RetrainProposal(story.name, Proposed.RETRAIN, None, reason, due))
-        )
+    if triage and triage.proposal in (Proposal.RETRAIN_NOW, Proposal.RETRAIN_DOWNSTREAM):
+        # Safety does not wait for money.
+        action = Proposed.REVIEW if over and not triage.severity else Proposed.RETRAIN
+        why = _WHY.get(triage.conclusion, "A drift without a known cause has lasted for more than seven days")
+        why = f"{why}. {over}" if action is Proposed.REVIEW else why
+        found.append(_by_triage(story, triage, action, due, why))
     if now >= due:
         found.append(_by_cadence(story, due, first=first))
-    if drift and others:
-        reason = (
-            "Traffic moved while no loss of quality was shown, so a person should look before a retrain: "
-            f"{_told(others, now)}."
-        )
-        found.append(
-            _by_drift(drift, others, RetrainProposal(story.name, Proposed.REVIEW, None, reason, due))
-        )
+    if triage and triage.fired and triage.conclusion is Conclusion.UNEXPLAINED:
+        why = "No loss of quality was shown and it has not lasted long, so a person should look"
+        found.append(_by_triage(story, triage, Proposed.REVIEW, due, why))
     return found
 
 
@@ -149,21 +156,17 @@ def _by_cadence(story: Story, due: datetime, *, first: bool) -> RetrainProposal:
     return RetrainProposal(story.name, Proposed.RETRAIN, cause, reason, due, key)
 
 
-def _by_drift(drift: DriftReport, fired: Mapping[Kind, Standing], draft: RetrainProposal) -> RetrainProposal:
-    runs = sorted((one.name, isoformat(one.since)) for one in fired.values() if one.since)
-    key = digest([draft.story, str(draft.action), drift.version, runs])
-    verdicts = tuple(one for one in drift.verdicts if kind_of(one.name) in fired)
-    return replace(draft, cause=Cause.DRIFT, key=key, verdicts=verdicts)
-
-
-def _told(fired: Mapping[Kind, Standing], now: datetime) -> str:
-    parts = []
-    for one in fired.values():
-        lasted = now - one.since if one.since else timedelta(0)
-        value = "" if one.value is None else f" at {one.value:.3f}"
-        limit = "" if one.threshold is None else f" (limit {one.threshold:g})"
-        parts.append(f"{one.name}{value}{limit} for {lasted.total_seconds() / 3600:.0f} h")
-    return "; ".join(parts)
+def _by_triage(story: Story, triage: Triage, action: Proposed, due: datetime, why: str) -> RetrainProposal:
+    return RetrainProposal(
+        story.name,
+        action,
+        Cause.DRIFT,
+        f"{why}: {triage.reason}",
+        due,
+        digest([story.name, str(action), triage.version, triage.occasion]),
+        tuple(one for one in triage.findings if one.status is Status.FAIL),
+        triage.severity,
+    )
 
 
 def _nothing(story: Story, due: datetime, reason: str) -> RetrainProposal:
