@@ -12,7 +12,20 @@ from typing import Annotated
 import typer
 
 from mangaassist import __version__
-from mangaassist.cli import drift, experiment, labels, models, portfolio, promotion, registry, story, system, token
+from mangaassist.cli import (
+    drift,
+    experiment,
+    incident,
+    labels,
+    models,
+    oncall,
+    portfolio,
+    promotion,
+    registry,
+    story,
+    system,
+    token,
+)
 from mangaassist.cli.session import DEFAULT_HOME, JsonOption, RootHomeOption, Session
 from mangaassist.core.errors import ExitCode, MangaAssistError
 from mangaassist.core.home import unwritable
@@ -34,6 +47,9 @@ app.add_typer(promotion.app, name="promotion")
 app.add_typer(registry.app, name="registry")
 app.add_typer(token.app, name="token")
 app.add_typer(drift.app, name="drift")
+app.add_typer(incident.app, name="incident")
+oncall.register(incident.app)
+app.command()(oncall.run)
 models.register(app)
 system.register(app)
 

@@ -19,6 +19,7 @@ from mangaassist.lifecycle.platform import Platform
 
 _LIBRARIES = ("numpy", "scipy", "polars", "pyarrow", "pyiceberg", "sqlalchemy", "sklearn", "sudachipy")
 _ROOM = 1 << 30
+_NEXT = {"notices": "See 'mangaassist incident notices', and the [notices] addresses in settings.toml."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ def _home(home: Home) -> Iterator[Check]:
     looks: dict[str, Callable[[], tuple[bool, str]]] = {
         "ledger": lambda: _audit(platform),
         "tables": lambda: (True, f"{len(platform.tables.names())} tables"),
+        "notices": lambda: _delivered(platform),
         "switches": lambda: (True, "frozen" if platform.switches.permissions("").frozen else "not frozen"),
     }
     for name, look in looks.items():
@@ -89,7 +91,14 @@ def _home(home: Home) -> Iterator[Check]:
         except MangaAssistError as error:
             yield Check(name, False, error.got, error.next_step)
         else:
-            yield Check(name, ok, found, "" if ok else "Restore the home from a backup.")
+            yield Check(name, ok, found, "" if ok else _NEXT.get(name, "Restore the home from a backup."))
+
+
+def _delivered(platform: Platform) -> tuple[bool, str]:
+    """A page that reaches nobody is a fault of the installation."""
+    from mangaassist.lifecycle.probing import notices
+
+    return notices(platform)
 
 
 def _audit(platform: Platform) -> tuple[bool, str]:

@@ -30,6 +30,8 @@ def probes(platform: Platform) -> list[Probe]:
         Probe("disk", lambda: _disk(platform)),
         Probe("notices", lambda: _notices(platform)),
     ]
+    if platform.home.settings.online_url or (platform.home.path / "online").exists():
+        found.append(Probe("online", lambda: _online(platform)))
     return [*found, *_models(platform)]
 
 
@@ -70,14 +72,37 @@ def _disk(platform: Platform) -> str:
     return f"{free / _ROOM:.1f} GiB free."
 
 
-def _notices(platform: Platform) -> str:
+def notices(platform: Platform) -> tuple[bool, str]:
+    """Whether nothing keeps notices from being delivered, and what was found."""
     routes, now = platform.home.settings.notices, platform.clock.now()
     if wrong := misspelt(routes):
-        raise Wrong(f"Apprise does not understand {', '.join(wrong)}.")
+        return False, f"Apprise does not understand {', '.join(wrong)}."
     found = judge(platform.outbox.standing(now=now), len(addresses(routes)), now=now)
-    if found.status is Status.FAIL:
-        raise Wrong(found.sentence)
-    return found.sentence
+    return found.status is not Status.FAIL, found.sentence
+
+
+def _notices(platform: Platform) -> str:
+    ok, said = notices(platform)
+    if not ok:
+        raise Wrong(said)
+    return said
+
+
+def _online(platform: Platform) -> str:
+    """Every published generation opens, and a key that is there is found."""
+    versions = platform.online.names()
+    read = 0
+    for version in versions:
+        current = platform.online.current(version)
+        if current is None:
+            raise Wrong(f"{version} has no generation to read from.")
+        generation = platform.online.open(current)
+        first = next(iter(generation.items()), None)
+        if first is not None:
+            if generation.get([first[0]])[0] != first[1]:
+                raise Wrong(f"{version} does not return what it holds.")
+            read += 1
+    return f"{read} of {len(versions)} schema versions answer."
 
 
 def _models(platform: Platform) -> Iterator[Probe]:

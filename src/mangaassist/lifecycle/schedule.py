@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,15 @@ _jobs = sa.Table(
 )
 
 
+class Lane(StrEnum):
+    """Jobs of one lane wait for each other, jobs of two never do."""
+
+    DESK = "desk"
+    PROBES = "probes"
+    WORK = "work"
+    HEAVY = "heavy"
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """Something done again and again.
@@ -46,13 +56,13 @@ class Job:
         name: in one word.
         every: from one start to the next.
         do: does it and says in one sentence what came of it; raises MangaAssistError when it could not.
-        heavy: whether it takes so long that a serving process leaves it to ``mangaassist run``.
+        lane: with whom it shares a thread; heavy ones are left to ``mangaassist run``.
     """
 
     name: str
     every: timedelta
     do: Callable[[], str]
-    heavy: bool = False
+    lane: Lane
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,14 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 
 from mangaassist.core.errors import Unavailable
+from mangaassist.lifecycle.jobs import NO_MOVE
+from mangaassist.lifecycle.oncall import stored
 from mangaassist.lifecycle.platform import Platform
-from mangaassist.lifecycle.upkeep import Upkeep
+from mangaassist.lifecycle.running import SERVING, Running
+from mangaassist.lifecycle.schedule import Last
 from mangaassist.serving.app import create_app
 from mangaassist.serving.service import Service
-from mangaassist.web import experiment_pages, labels
+from mangaassist.web import experiment_pages, labels, oncall
 from mangaassist.web.calibration import calibration_view
 from mangaassist.web.control import authorizer, control_routes
 from mangaassist.web.experiments import experiment_view, experiments_view
@@ -40,6 +43,7 @@ def create(platform: Platform) -> FastAPI:
             router(lambda: status_view(platform)),
             _experiments(platform),
             _labels(platform),
+            oncall.router(lambda: stored(platform), platform.clock.now),
         ],
     )
 
@@ -70,7 +74,7 @@ def run_server(platform: Platform, *, host: str, port: int, on_event: Callable[[
         Unavailable: the address is in use.
     """
     listener = _listen(host, port)
-    upkeep = Upkeep(platform, notify=on_event)
+    upkeep = Running(platform, lanes=SERVING, notify=_failures(on_event))
     upkeep.start()
     on_event(f"Status page  http://{host}:{port}/")
     on_event(f"Predictions  POST http://{host}:{port}/v1/stories/NAME/predict   (also /health, /metrics)")
@@ -80,6 +84,19 @@ def run_server(platform: Platform, *, host: str, port: int, on_event: Callable[[
         uvicorn.Server(config).run(sockets=[listener])
     finally:
         upkeep.stop()
+
+
+def _failures(on_event: Callable[[str], None]) -> Callable[[Last], None]:
+    """Tell what a job could not do, and what became of a rollout, once until it says something else."""
+    said: dict[str, str] = {}
+
+    def tell(last: Last) -> None:
+        news = not last.ok or last.name == "rollouts"
+        if news and said.get(last.name, NO_MOVE) != last.said:
+            on_event(f"{last.name}: {last.said}")
+        said[last.name] = last.said
+
+    return tell
 
 
 def _listen(host: str, port: int) -> socket.socket:

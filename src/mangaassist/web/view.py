@@ -229,6 +229,7 @@ class Link:
 
 PAGES = (
     Link("Status", "/"),
+    Link("On call", "/oncall"),
     Link("Experiments", "/experiments"),
     Link("Guardrails", "/guardrails"),
     Link("Calibration", "/calibration"),

@@ -1,0 +1,185 @@
+"""What a home does by itself, and how often: one list for `serve`, `run` and Dagster (DRF-2, RET-1, INC-2).
+
+Desk jobs keep the on-call page and the pager alive and never wait for anything long; work jobs look at
+traffic; heavy ones train, and are left to ``mangaassist run``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+
+from mangaassist.core.clock import isoformat
+from mangaassist.core.errors import GateRefused, MangaAssistError, Unavailable
+from mangaassist.core.verdict import Action, Status
+from mangaassist.incidents.notices import Notice, send
+from mangaassist.lifecycle import oncall
+from mangaassist.lifecycle.evidence import Meters
+from mangaassist.lifecycle.platform import Platform
+from mangaassist.lifecycle.schedule import Job, Lane, Last
+
+SEED = 7
+"""Of a scheduled retrain; the same labels then give the same model as `mangaassist retrain`."""
+NO_MOVE = "No rollout moved."
+_MINUTES = timedelta(minutes=1)
+
+
+def jobs(platform: Platform) -> list[Job]:
+    """Every job of ``platform``, the shortest first."""
+    return [
+        Job("notices", timedelta(seconds=15), lambda: deliver(platform), Lane.DESK),
+        Job("snapshot", timedelta(seconds=30), _kept(platform, oncall.refresh), Lane.DESK),
+        Job("probes", _MINUTES, lambda: oncall.probe_all(platform), Lane.PROBES),
+        Job("incidents", _MINUTES, _kept(platform, oncall.watch), Lane.WORK),
+        Job("rollouts", 5 * _MINUTES, lambda: judge_rollouts(platform), Lane.WORK),
+        Job("drift", 5 * _MINUTES, _drift(platform), Lane.WORK),
+        Job("features", 5 * _MINUTES, lambda: materialise(platform), Lane.WORK),
+        Job("labels", timedelta(days=7), lambda: audit_labels(platform), Lane.WORK),
+        Job("retrain", 5 * _MINUTES, lambda: retrain_due(platform), Lane.HEAVY),
+    ]
+
+
+def deliver(platform: Platform) -> str:
+    """Send what is due in the outbox."""
+    sent = platform.outbox.deliver(send, now=platform.clock.now())
+    return f"{sent.delivered} delivered, {sent.failed} failed for now, {sent.given_up} given up."
+
+
+def judge_rollouts(platform: Platform) -> str:
+    """One look at every running rollout; what follows is applied (PRO-3)."""
+    from mangaassist.lifecycle.rollout import drain, judge_now
+
+    def look(name: str) -> str:
+        drain(platform, name)
+        if platform.registry.deployment(name).challenger is None:
+            return ""
+        decision = judge_now(platform, name)
+        return f"{decision.subject}: {decision.action}." if decision.action is not Action.HOLD else ""
+
+    return _each(platform.registry.stories(), look, NO_MOVE)
+
+
+def materialise(platform: Platform) -> str:
+    """The newest features of every story that has some, online (FEA-6)."""
+    from mangaassist.lifecycle.features import materialise_story
+
+    def look(name: str) -> str:
+        built = sum(one.built for one in materialise_story(platform, name))
+        return f"{name}: {built} new generations." if built else ""
+
+    return _each([name for name in _named(platform) if platform.story(name).features], look, "Nothing new.")
+
+
+def audit_labels(platform: Platform) -> str:
+    """What rules and language models say against the vendor's labels, once a week (LAB-6).
+
+    A source below its floor is told to people; whether it is turned back is theirs to say.
+    """
+    from mangaassist.labels.quality import precision_verdicts
+
+    now = platform.clock.now()
+
+    def look(name: str) -> str:
+        story = platform.story(name)
+        examples, labels = platform.labels.examples(story), platform.labels.labels(story)
+        if labels.is_empty():
+            return ""
+        found = precision_verdicts(examples, labels, story.labels)
+        bad = [one for one in found if one.status is Status.FAIL]
+        for one in bad:
+            key = f"{name}/{one.name}/{now:%G-W%V}"
+            title = f"{name}: labels below their floor"
+            platform.outbox.put(
+                Notice(key, "SEV-3", title, one.sentence, ("on_call",), runbook="label_drift"), at=now
+            )
+        return f"{name}: {len(bad)} of {len(found)} sources below their floor." if found else ""
+
+    return _each(_named(platform), look, "No labels to audit.")
+
+
+def retrain_due(platform: Platform) -> str:
+    """Run every retrain that was proposed and has not been run since (RET-1)."""
+    from mangaassist.lifecycle.retrain import retrain
+
+    def look(name: str) -> str:
+        return retrain(platform, name, seed=SEED).sentence if wanted(platform, name) else ""
+
+    return _each(platform.registry.stories(), look, "No retrain is due.")
+
+
+def wanted(platform: Platform, name: str) -> str:
+    """Why ``name`` is to be retrained now, by the newest proposal nobody has acted on; empty when it is not.
+
+    Asking may write the proposal of the cadence to the ledger, once.
+    """
+    from mangaassist.lifecycle.monitoring import PROPOSED, next_step, subject
+    from mangaassist.lifecycle.retrain import ENDED
+    from mangaassist.lifecycle.triage import barred
+    from mangaassist.retraining.schedule import Proposed
+
+    next_step(platform, name, None)
+    if not platform.switches.permissions(name).drift_triggers or barred(platform, name):
+        return ""
+    ran = [entry.at for entry in platform.ledger.entries(subject=f"run/{name}", kind=ENDED)]
+    for entry in reversed(platform.ledger.entries(subject=subject(name), kind=PROPOSED)):
+        if ran and entry.at <= ran[-1]:
+            return ""
+        if entry.body["action"] == str(Proposed.RETRAIN):
+            return str(entry.body["reason"])
+    return ""
+
+
+def tell(platform: Platform, last: Last) -> None:
+    """A job that fails twice in a row is told once a day; the one that sends notices shows on the page."""
+    if last.ok or last.failures < 2 or last.name == "notices":
+        return
+    day = isoformat(last.started)[:10]
+    title = f"The job '{last.name}' fails"
+    body = f"{last.failures} times in a row. {last.said}"
+    notice = Notice(f"job/{last.name}/{day}", "SEV-3", title, body, ("on_call",), runbook="job_failed")
+    platform.outbox.put(notice, at=platform.clock.now())
+
+
+def _kept(platform: Platform, look: Callable[[Platform, Meters], str]) -> Callable[[], str]:
+    """``look`` with meters of its own, which stay counted between two looks of this process."""
+    meters = Meters(platform)
+    return lambda: look(platform, meters)
+
+
+def _drift(platform: Platform) -> Callable[[], str]:
+    """One look at every story's drift, kept between looks; label and concept are due once a day (DRF-2)."""
+    from mangaassist.lifecycle.watch import SAVED_EVERY, Watch
+
+    watch = Watch(platform)
+
+    def look() -> str:
+        found = watch.look_all()
+        watch.save(every=SAVED_EVERY)
+        return f"{len(found.reports)} stories looked at, {len(found.unwatched)} not watched yet."
+
+    return look
+
+
+def _named(platform: Platform) -> list[str]:
+    from mangaassist.stories.discovery import story_names
+
+    return list(story_names(platform.home.path))
+
+
+def _each(names: Iterable[str], look: Callable[[str], str], nothing: str) -> str:
+    """``look`` at every name; one that fails does not keep the others waiting.
+
+    Raises:
+        Unavailable: some failed; all of them are named.
+    """
+    said, problems = [], []
+    for name in names:
+        try:
+            said.append(look(name))
+        except GateRefused as error:
+            said.append(f"{name}: {error}")
+        except MangaAssistError as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise Unavailable("stories", expected="every one looked at", got=" ".join(problems), next_step="")
+    return " ".join(one for one in said if one) or nothing
