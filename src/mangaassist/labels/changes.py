@@ -100,11 +100,12 @@ def _undone(own: pl.DataFrame, labeller: str | None) -> pl.DataFrame:
     if labeller is None:
         last = own.filter(pl.col("label_version") == newest)
         return last.group_by("example_id").agg(first=pl.col("label_version").min())
-    silenced = pl.col("metadata").str.json_path_match(f"$.{SUPERSEDED_BY}")
-    by = (pl.col("annotator_id") == labeller) | (silenced == labeller)
-    last_word = own.filter(pl.col("label_version") == newest.over("example_id"))
-    standing = last_word.filter(by.fill_null(value=False)).select("example_id").unique()
-    theirs = own.filter(by.fill_null(value=False)).join(standing, on="example_id", how="semi")
+    silenced = pl.col("metadata").str.json_path_match(f"$.{SUPERSEDED_BY}").eq_missing(pl.lit(labeller))
+    spoke = pl.col("annotator_id").eq_missing(pl.lit(labeller))
+    gone = pl.col("review_status") == "withdrawn"
+    last = own.filter(pl.col("label_version") == newest.over("example_id"))
+    last_word = last.filter(silenced | (spoke & ~gone)).select("example_id").unique()
+    theirs = own.filter(silenced | spoke).join(last_word, on="example_id", how="semi")
     return theirs.group_by("example_id").agg(first=pl.col("label_version").min())
 
 

@@ -254,13 +254,16 @@ class _Run:
         if answered.height == before["answers"]:
             return moved
         # Older answers are left alone: another prompt may have labelled those examples since.
-        fresh = answered.filter(pl.col("at") >= parse_instant(before["until"], field="until"))
+        until, last = parse_instant(before["until"], field="until"), pl.col("at").max()
+        done = (pl.col("at") == until) & pl.col("example_id").is_in(before["last"])
+        fresh = answered.filter((pl.col("at") >= until) & ~done)
         statements = self._statements(fresh)
         state(self.store, self.story, self.labeller, statements, set(fresh["example_id"]), actor=self.actor)
         body = {
             "labeller": self.labeller.version,
             "answers": answered.height,
             "until": isoformat(max(answered["at"].to_list())),
+            "last": sorted(answered.filter(pl.col("at") == last)["example_id"]),
             "labelled": fresh["label"].count(),
             "silent": dict(fresh["silence"].drop_nulls().value_counts(sort=True).rows()),
             "tokens_in": fresh["tokens_in"].sum(),
@@ -279,7 +282,7 @@ class _Run:
         """What the ledger says was made into labels last."""
         entries = self.store.ledger.entries(subject=subject(self.story), kind=_SETTLED)
         own = [entry.body for entry in entries if entry.body["labeller"] == self.labeller.version]
-        return own[-1] if own else {"answers": 0, "until": "0001-01-01T00:00:00Z"}
+        return own[-1] if own else {"answers": 0, "until": "0001-01-01T00:00:00Z", "last": []}
 
     def _statements(self, answered: pl.DataFrame) -> list[Label]:
         captured = self._examples().select("example_id", "captured_at")

@@ -126,7 +126,7 @@ class OpenAiProvider:
             pause = self._pause(attempt)
             try:
                 response = client.post(f"{self._endpoint.url.rstrip('/')}/chat/completions", json=body)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 problem = f"{type(error).__name__}: {error}".rstrip(": ")
             else:
                 if response.is_success:
