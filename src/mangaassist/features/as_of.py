@@ -47,13 +47,15 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The rows of one view that concern some requests, in the order in which a later one decides.
+    """The rows of one view that concern some requests, and the order in which a later one decides.
 
     Attributes:
-        rows: shape (m,): positions in the view's frame, by entity, event, arrival and values.
+        order: shape (m,): puts the rest by entity, event, arrival and values.
+        rows: shape (m,): positions in the view's frame.
         codes, events, ingested: shape (m,): of those rows; times in UTC microseconds.
     """
 
+    order: Integers
     rows: Integers
     codes: Integers
     events: Integers
@@ -80,9 +82,9 @@ class History:
         )
         rows, codes, events, ingested = (_integers(own[name]) for name in own.columns)
         (scaled,), span = _scaled(len(requests.keys), events)
-        key = codes * span + scaled
-        order = _settled(_sorted(key), key, rows, ingested, others)
-        return cls(rows[order], codes[order], events[order], ingested[order])
+        scaled += codes * span
+        order = _settled(_sorted(scaled), scaled, rows, ingested, others)
+        return cls(order, rows, codes, events, ingested)
 
     def deciding(self, requests: Requests, lag: timedelta) -> Integers:
         """Per request the position, in the view's frame, of the row that decides; -1 for none.
@@ -91,22 +93,25 @@ class History:
         that outranks it never decides anything; without those, visibility grows with rank and the newest
         visible row is found by binary search.
         """
-        visible = np.maximum(self.ingested, self.events + lag // _MICRO)
+        visible = self.events + lag // _MICRO
+        np.maximum(visible, self.ingested, out=visible)
         (since, moments), span = _scaled(len(requests.keys), visible, requests.moments)
         since += self.codes * span
+        since = since[self.order]
         # Later entities have larger keys, so the minimum over all later rows is the entity's own, if any.
         ahead = np.minimum.accumulate(since[::-1])[::-1]
         decides = np.append(since[:-1] < ahead[1:], np.ones(min(1, len(since)), dtype=bool))
         every = bool(decides.all())
-        since, rows, codes = (part if every else part[decides] for part in (since, self.rows, self.codes))
+        since, order = (part if every else part[decides] for part in (since, self.order))
         wanted = requests.codes * span + moments
-        order = _sorted(wanted)
+        by_time = _sorted(wanted)
         place = np.empty(len(wanted), dtype=np.int64)
-        place[order] = np.searchsorted(since, wanted[order], side="right") - 1
+        place[by_time] = np.searchsorted(since, wanted[by_time], side="right") - 1
         found = np.full(len(wanted), -1, dtype=np.int64)
         hit = np.flatnonzero((place >= 0) & (requests.codes >= 0))
-        hit = hit[codes[place[hit]] == requests.codes[hit]]
-        found[hit] = rows[place[hit]]
+        newest = order[place[hit]]
+        own = self.codes[newest] == requests.codes[hit]
+        found[hit[own]] = self.rows[newest[own]]
         return found
 
 
