@@ -40,7 +40,8 @@ _CHANCE = 1e-4
 # A look covers a day, and a promotion reaches traffic over some hours: a change this long before explains.
 _REACH = timedelta(days=3)
 _SLICE_DROP = 0.05
-_SLICE_CHANCE = 0.01
+# Labels come daily and every day is another chance to be wrong, so once in a thousand, not in a hundred.
+_SLICE_CHANCE = 0.001
 _SLICE_ROWS = 30
 
 
@@ -60,7 +61,7 @@ class Traffic:
     Attributes:
         last_at: arrival of the newest row; None for no row ever.
         today: rows of the last 24 hours.
-        days: rows of the days before, newest first.
+        days: rows of the days before, newest first. An outage as long as these days is what is usual.
     """
 
     last_at: datetime | None
