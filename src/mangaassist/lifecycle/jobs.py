@@ -11,30 +11,37 @@ from datetime import timedelta
 
 from mangaassist.core.clock import isoformat
 from mangaassist.core.errors import GateRefused, MangaAssistError, Unavailable
-from mangaassist.core.verdict import Action, Status
+from mangaassist.core.verdict import Action
+from mangaassist.drift.hub import DriftReport
+from mangaassist.incidents.clock import DATA_PLATFORM, ON_CALL
 from mangaassist.incidents.notices import Notice, send
 from mangaassist.lifecycle import oncall
 from mangaassist.lifecycle.evidence import Meters
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.schedule import Job, Lane, Last
 
+Observe = Callable[[DriftReport], None]
 SEED = 7
 """Of a scheduled retrain; the same labels then give the same model as `mangaassist retrain`."""
 NO_MOVE = "No rollout moved."
 _MINUTES = timedelta(minutes=1)
 
 
-def jobs(platform: Platform) -> list[Job]:
-    """Every job of ``platform``, the shortest first."""
+def jobs(platform: Platform, *, observe: Observe = lambda _: None) -> list[Job]:
+    """Every job of ``platform``, the shortest first.
+
+    Args:
+        observe: told every drift report, for metrics.
+    """
     return [
         Job("notices", timedelta(seconds=15), lambda: deliver(platform), Lane.DESK),
         Job("snapshot", timedelta(seconds=30), _kept(platform, oncall.refresh), Lane.DESK),
         Job("probes", _MINUTES, lambda: oncall.probe_all(platform), Lane.PROBES),
         Job("incidents", _MINUTES, _kept(platform, oncall.watch), Lane.WORK),
         Job("rollouts", 5 * _MINUTES, lambda: judge_rollouts(platform), Lane.WORK),
-        Job("drift", 5 * _MINUTES, _drift(platform), Lane.WORK),
+        Job("drift", 5 * _MINUTES, _drift(platform, observe), Lane.WORK),
         Job("features", 5 * _MINUTES, lambda: materialise(platform), Lane.WORK),
-        Job("labels", timedelta(days=7), lambda: audit_labels(platform), Lane.WORK),
+        Job("labels", timedelta(days=1), lambda: audit_labels(platform), Lane.WORK),
         Job("retrain", 5 * _MINUTES, lambda: retrain_due(platform), Lane.HEAVY),
     ]
 
@@ -71,30 +78,26 @@ def materialise(platform: Platform) -> str:
 
 
 def audit_labels(platform: Platform) -> str:
-    """What rules and language models say against the vendor's labels, once a week (LAB-6).
+    """The weekly audit of rule sets and prompts; a failing one goes back to the one before, and people hear.
 
-    A source below its floor is told to people; whether it is turned back is theirs to say.
+    It runs every day, because the vendor labels a week's sample over days (LAB-6).
     """
-    from mangaassist.labels.quality import precision_verdicts
+    from mangaassist.lifecycle.labelling import audit_labels as audit
 
     now = platform.clock.now()
 
     def look(name: str) -> str:
-        story = platform.story(name)
-        examples, labels = platform.labels.examples(story), platform.labels.labels(story)
-        if labels.is_empty():
-            return ""
-        found = precision_verdicts(examples, labels, story.labels)
-        bad = [one for one in found if one.status is Status.FAIL]
-        for one in bad:
-            key = f"{name}/{one.name}/{now:%G-W%V}"
-            title = f"{name}: labels below their floor"
-            platform.outbox.put(
-                Notice(key, "SEV-3", title, one.sentence, ("on_call",), runbook="label_drift"), at=now
-            )
-        return f"{name}: {len(bad)} of {len(found)} sources below their floor." if found else ""
+        found = audit(platform, name, apply=True)["audits"]
+        taken_back = [one for one in found if one["rolled_back"]]
+        for one in taken_back:
+            key = f"{name}/{one['source']}/{one['judged_week']}"
+            title = f"{name}: {one['source']} was taken back to {one['now_in_force'] or 'nobody'}"
+            said = one["verdict"]["sentence"]
+            notice = Notice(key, "SEV-3", title, said, (ON_CALL,), runbook="label_drift")
+            platform.outbox.put(notice, at=now)
+        return f"{name}: {len(found)} audited, {len(taken_back)} taken back." if found else ""
 
-    return _each(_named(platform), look, "No labels to audit.")
+    return _each(_named(platform), look, "No rule set or prompt to audit.")
 
 
 def retrain_due(platform: Platform) -> str:
@@ -136,7 +139,7 @@ def tell(platform: Platform, last: Last) -> None:
     day = isoformat(last.started)[:10]
     title = f"The job '{last.name}' fails"
     body = f"{last.failures} times in a row. {last.said}"
-    notice = Notice(f"job/{last.name}/{day}", "SEV-3", title, body, ("on_call",), runbook="job_failed")
+    notice = Notice(f"job/{last.name}/{day}", "SEV-3", title, body, (ON_CALL,), runbook="job_failed")
     platform.outbox.put(notice, at=platform.clock.now())
 
 
@@ -146,18 +149,36 @@ def _kept(platform: Platform, look: Callable[[Platform, Meters], str]) -> Callab
     return lambda: look(platform, meters)
 
 
-def _drift(platform: Platform) -> Callable[[], str]:
+def _drift(platform: Platform, observe: Observe) -> Callable[[], str]:
     """One look at every story's drift, kept between looks; label and concept are due once a day (DRF-2)."""
     from mangaassist.lifecycle.watch import SAVED_EVERY, Watch
 
-    watch = Watch(platform)
+    watch = Watch(platform, observe=observe)
 
     def look() -> str:
         found = watch.look_all()
         watch.save(every=SAVED_EVERY)
+        for name in found.reports:
+            page_data_platform(platform, name)
         return f"{len(found.reports)} stories looked at, {len(found.unwatched)} not watched yet."
 
     return look
+
+
+def page_data_platform(platform: Platform, name: str) -> None:
+    """Tell the data platform of corruption the triage found, once per occasion (DRF-3)."""
+    from mangaassist.lifecycle.monitoring import PROPOSED, subject
+    from mangaassist.retraining.schedule import Proposed
+
+    newest = platform.ledger.entries(subject=subject(name), kind=PROPOSED)[-1:]
+    for entry in newest:
+        if entry.body["action"] == str(Proposed.PAGE):
+            title = f"{name}: the data that feed it look corrupt"
+            roles = (DATA_PLATFORM, ON_CALL)
+            notice = Notice(
+                entry.body["key"], "SEV-2", title, entry.body["reason"], roles, runbook="upstream_data"
+            )
+            platform.outbox.put(notice, at=platform.clock.now())
 
 
 def _named(platform: Platform) -> list[str]:
