@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from mangaassist.core.errors import InputError
 from mangaassist.core.identity import user_digest
-from mangaassist.labels.events import EVENT_SCHEMA, KINDS, EventLimits, Judged, judge
+from mangaassist.labels.event_checks import Judged, judge
+from mangaassist.labels.events import EVENT_SCHEMA, KINDS, EventLimits
 
 NOW = datetime(2026, 10, 5, 9, 0, tzinfo=UTC)
 AT = "2026-10-05T08:59:00Z"
@@ -82,6 +83,7 @@ REFUSED = [
     (impression(device=""), "no_device", "device"),
     (impression(language="fr"), "no_language", 'en or ja or mixed, got "fr"'),
     (impression(query="  "), "no_query", "query"),
+    (impression(query="x" * 2_001), "no_query", "up to 2,000 characters"),
     (impression(items=[]), "bad_items", "different item ids"),
     (impression(items=["a", "a"]), "bad_items", "different"),
     (impression(items=["a", ""]), "bad_items", "different"),
@@ -220,3 +222,12 @@ def test_numbers_of_other_widths_are_welcome_in_frames() -> None:
         position=pl.lit(2, pl.Int16()), dwell_ms=pl.lit(np.float32(7.5)), at=pl.lit(AT)
     )
     assert judged(frame).rows["dwell_ms"].to_list() == [7.5]
+
+
+def test_personal_data_is_taken_out_of_queries() -> None:
+    query = "volume 3, my mail is taro@example.com"
+    found = judged([impression(query=query), impression("e5", query=query, items=[])])
+    assert found.rows["query"].to_list() == ["volume 3, my mail is [EMAIL]"]
+    assert "taro" not in found.refusals[0].payload
+    for changed in ({"query": query, "items": "abc"}, {"query": [query]}, {"query": query * 100}):
+        assert "taro" not in str(judged([impression(**changed)]).refusals[0])

@@ -18,8 +18,9 @@ from tests.labels.rows import NOW
 from mangaassist.core.identity import example_id
 from mangaassist.core.story import ImplicitPolicy, LabelPolicy, Story
 from mangaassist.core.verdict import Status
+from mangaassist.labels.event_checks import judge
 from mangaassist.labels.event_intake import LIMITS
-from mangaassist.labels.events import EVENT_SCHEMA, judge
+from mangaassist.labels.events import EVENT_SCHEMA
 from mangaassist.labels.exposures import SKEW, Shown, shown_rows
 from mangaassist.labels.implicit import changes, count, mature, pair_text, statements
 from mangaassist.labels.propensities import Correction, Propensity, corrections

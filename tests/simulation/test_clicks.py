@@ -8,8 +8,8 @@ import numpy as np
 import orjson
 import polars as pl
 
+from mangaassist.labels.event_checks import judge
 from mangaassist.labels.event_intake import LIMITS
-from mangaassist.labels.events import judge
 from mangaassist.labels.exposures import shown_rows
 from mangaassist.simulation.clicks import EXAMINATION, POSITIONS, SURFACE, simulate_clicks
 

@@ -24,13 +24,13 @@ from mangaassist.core.clock import Clock
 from mangaassist.core.errors import InputError
 from mangaassist.core.home import Home
 from mangaassist.core.identity import digest_bytes
+from mangaassist.labels.event_checks import judge
 from mangaassist.labels.events import (
     EVENT_SCHEMA,
     REFUSAL_SCHEMA,
     EventLimits,
     Refusal,
     Unreadable,
-    judge,
 )
 from mangaassist.storage.spool import Spool
 from mangaassist.storage.tables import Between, Tables
@@ -106,7 +106,7 @@ class EventIntake:
         """Check a batch and make it durable; returns after the fsync.
 
         Raises:
-            InputError: as :func:`mangaassist.labels.events.judge`; nothing was kept.
+            InputError: as :func:`mangaassist.labels.event_checks.judge`; nothing was kept.
             Unavailable: the disk is full; the batch does not count as received.
         """
         now = self._clock.now()
