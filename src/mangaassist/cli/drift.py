@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mangaassist.cli.session import HomeOption, JsonOption, session
+from mangaassist.cli.session import HomeOption, JsonOption, NameArgument, session
 from mangaassist.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,11 +49,36 @@ def check_drift(
     here.answer(fleet.as_dict(), text)
 
 
+@app.command("triage")
+def triage_drift(
+    context: typer.Context, name: NameArgument, home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """What is behind the drift of a story, and what to do about it: a look, findings, one proposal."""
+    from mangaassist.cli import render
+    from mangaassist.lifecycle.watch import Watch
+
+    here = session(context, home, as_json)
+    watch = Watch(here.platform())
+    found = watch.triage(name)
+    watch.save()
+
+    def text() -> None:
+        render.verdicts(found.findings, title=f"What may be behind drift of {name} version {found.version}")
+        typer.echo(f"{found.conclusion} (confidence {found.confidence}): {found.reason}")
+        also = f"; also found: {', '.join(found.also)}" if found.also else ""
+        severity = f" {found.severity}" if found.severity else ""
+        typer.echo(f"Proposal: {found.proposal}{severity}{also}")
+
+    here.answer(found.as_dict(), text)
+
+
 def _show(report: DriftReport) -> None:
     from mangaassist.cli import render
 
     render.verdicts(report.verdicts, title=f"Drift of {report.story} version {report.version}")
     if not report.verdicts:
         typer.echo("No kind is due for another look yet.")
+    for estimate in report.estimates:
+        typer.echo(f"{estimate.name}: {estimate.sentence}")
     for kind, found in report.kinds.items():
         typer.echo(f"{kind}: {f'{found.state} ({found.name})' if found else 'nothing decided yet'}")

@@ -49,6 +49,8 @@ class Settings:
         llm_key_variable: the environment variable with its API key; empty for a server that needs none.
         ray_address: the Ray cluster that reads features ("auto", "HOST:PORT"); empty means this process.
         region: the region this process serves and trains in.
+        drift_metrics: where drift goes as CloudWatch metrics, one JSON line each: a file, or "-" for standard
+            output; empty writes none.
         cpu_hour: dollars per processor hour; the default is AWS Fargate's in us-east-1.
         notices: where pages and notices leave the platform; ``MANGAASSIST_NOTICES_URLS`` (separated by
             spaces) replaces the addresses that get everything, so that secrets need not stand in a file.
@@ -68,6 +70,7 @@ class Settings:
     llm_key_variable: str = ""
     ray_address: str = ""
     region: str = "us"
+    drift_metrics: str = ""
     cpu_hour: str = "0.04048"
     notices: NoticeRoutes = NoticeRoutes()
 

@@ -8,7 +8,6 @@ from datetime import timedelta
 
 from mangaassist.core.errors import GateRefused, MangaAssistError
 from mangaassist.core.verdict import Action
-from mangaassist.drift.hub import DriftReport
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.rollout import drain, judge_now
 from mangaassist.lifecycle.watch import SAVED_EVERY, Watch
@@ -23,20 +22,9 @@ class Upkeep:
         problem: what the last round could not do, as one sentence; empty when all went well.
     """
 
-    def __init__(
-        self,
-        platform: Platform,
-        *,
-        notify: Callable[[str], None],
-        observe: Callable[[DriftReport], None] = lambda _: None,
-    ) -> None:
-        """
-        Args:
-            notify: told what a person should know.
-            observe: told every drift report, for metrics.
-        """
+    def __init__(self, platform: Platform, *, notify: Callable[[str], None]) -> None:
         self._platform = platform
-        self._watch = Watch(platform, observe=observe)
+        self._watch = Watch(platform)
         self._notify = notify
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None

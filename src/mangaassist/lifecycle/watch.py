@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from mangaassist.core.errors import MangaAssistError
+from mangaassist.drift import metrics
 from mangaassist.drift.history import KEPT_EVERY, Kind
 from mangaassist.drift.hub import STRETCH, DriftReport
 from mangaassist.drift.reference import COHORT, Reference
@@ -161,7 +162,7 @@ class Watch:
     ) -> None:
         """
         Args:
-            observe: told every report, for metrics.
+            observe: told every report.
         """
         self._platform = platform
         self._observe = observe
@@ -178,9 +179,16 @@ class Watch:
         if watcher is None or not watcher.current:
             watcher = self._watchers[name] = Watcher.open(self._platform, name)
         report = watcher.look(self._platform.clock.now())
+        self._tell(report)
         self._observe(report)
         next_step(self._platform, name, judge(watcher.monitor, report))
         return report
+
+    def _tell(self, report: DriftReport) -> None:
+        """The report as metrics: for /metrics of any server of this home, and for CloudWatch."""
+        home, found = self._platform.home, metrics.samples(report)
+        metrics.write_latest(home.path, found)
+        metrics.write_emf(home.settings.drift_metrics, found)
 
     def triage(self, name: str) -> Triage:
         """A look at a story, and what is behind what it finds.

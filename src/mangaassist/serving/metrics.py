@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from mangaassist.core.errors import IntegrityError
+from mangaassist.drift.metrics import DIMENSIONS, read_latest
 from mangaassist.serving.live import Live
 from mangaassist.serving.router import Answer
 
@@ -15,7 +19,12 @@ _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.
 class ServingMetrics:
     """Counters and histograms of one server."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Path | None = None) -> None:
+        """
+        Args:
+            home: whose drift is told too; None for a server's own numbers alone.
+        """
+        self._drift = DriftMetrics(home) if home is not None else None
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "mangaassist_requests",
@@ -97,4 +106,45 @@ class ServingMetrics:
             self._epoch.labels(story).set(view.epoch)
             self._stale.labels(story).set(view.stale_seconds)
             self._frozen.labels(story).set(not view.permissions.may_promote)
+        return generate_latest(self._registry) + (self._drift.expose() if self._drift else b"")
+
+
+class DriftMetrics:
+    """The newest look of the drift hub, whichever process looked: MangaAssist/MLDrift by model and kind."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._registry = CollectorRegistry()
+        self._unreadable = Gauge(
+            "mangaassist_mldrift_unreadable", "1 when the hub's file is damaged.", registry=self._registry
+        )
+        self._state = self._gauge("state", "-1 insufficient, 0 quiet, 1 rising, 2 fired.")
+        self._value = self._gauge("value", "The leading finding, in its own unit.")
+        self._threshold = self._gauge("threshold", "What the value is held against.")
+        self._sustained = self._gauge("sustained_seconds", "For how long it has failed without a break.")
+        self._looked = self._gauge("looked_timestamp_seconds", "When it was last looked at.")
+
+    def expose(self) -> bytes:
+        """The exposition text."""
+        for gauge in (self._state, self._value, self._threshold, self._sustained, self._looked):
+            gauge.clear()
+        try:
+            found = read_latest(self._home)
+        except IntegrityError:
+            found = []
+            self._unreadable.set(1)
+        else:
+            self._unreadable.set(0)
+        for one in found:
+            labels = (one.model_target, one.kind)
+            self._state.labels(*labels).set(one.state)
+            self._sustained.labels(*labels).set(one.sustained.total_seconds())
+            self._looked.labels(*labels).set(one.at.timestamp())
+            if one.value is not None:
+                self._value.labels(*labels).set(one.value)
+            if one.threshold is not None:
+                self._threshold.labels(*labels).set(one.threshold)
         return generate_latest(self._registry)
+
+    def _gauge(self, name: str, says: str) -> Gauge:
+        return Gauge(f"mangaassist_mldrift_{name}", says, DIMENSIONS, registry=self._registry)

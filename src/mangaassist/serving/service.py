@@ -63,7 +63,7 @@ class Service:
         self.server = server or ModelServer(registry)
         self.pointer = LivePointer(registry, prepare=self.server.warm, home=home)
         self.router = Router(self.pointer, self.server)
-        self.metrics = ServingMetrics()
+        self.metrics = ServingMetrics(home.path)
         self.commits = GroupCommit(self._log, on_commit=self.metrics.committed)
         self._declared = stories
         self._known: frozenset[str] = frozenset()
