@@ -240,8 +240,8 @@ def test_alpha_of_votes_is_alpha_of_the_table() -> None:
         assert (long.low, long.high) == pytest.approx((wide.low, wide.high), abs=0.03)
 
 
-@settings(max_examples=40)
-@given(st.integers(4, 40), st.integers(2, 5), st.integers(2, 4), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)  # the twin is slow by design
+@given(st.integers(4, 16), st.integers(2, 5), st.integers(2, 4), st.integers(0, 2**32 - 1))
 def test_pairwise_kappa_agrees_with_a_loop_over_pairs(n: int, people: int, k: int, seed: int) -> None:
     """Conger (1980) by definition, and its jackknife by leaving out each item in turn."""
     rng = generator(seed)
@@ -262,16 +262,16 @@ def test_pairwise_kappa_agrees_with_a_loop_over_pairs(n: int, people: int, k: in
     assert found.n == len(shared)
     if expected == 1.0:
         return
-    left_out = [looped_kappa([one for one in votes if one[0] != i]) for i in shared]
+    left_out = [looped_kappa([one for one in votes if one[0] != i], fewest=1) for i in shared]
     values = np.array([one for one in left_out if one is not None])
-    if not len(values):
+    if not len(values) or np.ptp(values) < 1e-12:
         assert (found.low, found.high) == (-1.0, 1.0)
         return
     half = 1.959964 * np.sqrt((len(shared) - 1) / len(shared) * np.sum((values - values.mean()) ** 2))
     assert found.low == pytest.approx(max(-1.0, expected - half), abs=1e-6)
 
 
-def looped_kappa(votes: list[tuple[int, int, int]]) -> float | None:
+def looped_kappa(votes: list[tuple[int, int, int]], *, fewest: int = 2) -> float | None:
     """Mean agreement over all pairs of votes on one item, corrected by the same pairs' mean chance."""
     pairs = [(one, two) for one in votes for two in votes if one[0] == two[0] and one[1] < two[1]]
     shared = {one[0] for one, _ in pairs}
@@ -284,7 +284,7 @@ def looped_kappa(votes: list[tuple[int, int, int]]) -> float | None:
 
     observed = np.mean([one[2] == two[2] for one, two in pairs])
     expected = np.mean([chance(one[1], two[1]) for one, two in pairs])
-    if len(shared) < 2 or expected >= 1.0:
+    if len(shared) < fewest or expected >= 1.0:
         return None
     return float((observed - expected) / (1 - expected))
 

@@ -13,6 +13,7 @@ from mangaassist.stats.domain import FloatArray, IntArray, codes, same_length
 from mangaassist.stats.intervals import Estimate, two_sided_z, wilson
 
 _BLOCKS = 200
+_NO_SPREAD = 1e-12
 
 
 def pairwise_kappa(
@@ -31,7 +32,7 @@ def pairwise_kappa(
     comes from each annotator's own label frequencies on shared items, so pairs that share few items do not
     make it unstable. The interval is a jackknife over items (blocks of items beyond 200), because votes on
     one item hang together; with complete agreement, where that spread is 0, the low end comes from the
-    Wilson bound instead.
+    Wilson bound instead, and where it is 0 otherwise the interval is everything.
 
     Args:
         items, workers, labels: integer codes of each vote, shape (votes,) each; a worker is not paired with
@@ -68,7 +69,7 @@ def pairwise_kappa(
         _agreement(agreed.sum() - agreed[b], pairs - parts[b], used - labelled[b]) for b in range(blocks)
     ]
     left_out = np.array([(o - c) / (1 - c) for o, c in without if c < 1.0])
-    if not len(left_out):  # two items, and either alone has one class only
+    if not len(left_out) or np.ptp(left_out) < _NO_SPREAD:  # a few items that look alike are not certainty
         return Estimate(float(kappa), -1.0, 1.0, len(shared), level)
     spread = np.sqrt((blocks - 1) / blocks * np.sum((left_out - left_out.mean()) ** 2))
     half = two_sided_z(level) * float(spread)
