@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from mangaassist.core.errors import InputError, nearest
+from mangaassist.core.errors import InputError
 from mangaassist.labels import archive as label_archive
 from mangaassist.labels import changes, escalations, overlap, withdrawals
 from mangaassist.labels import versions as label_versions
@@ -173,7 +173,7 @@ def edit(
             "--annotator" if voices.height else "vote",
             expected="one vote to correct",
             got=f"{voices.height} that fit, of {', '.join(known) or 'nobody'}",
-            next_step="Say which with --source and --annotator." if known else nearest("", known),
+            next_step="Say which with --source and --annotator." if known else "Import its labels first.",
         )
     (row,) = fitting.head(1).iter_rows(named=True)
     vote = Label(
