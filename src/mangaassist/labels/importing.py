@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -39,6 +40,7 @@ _SCHEMA = {
     "escalation": pl.Boolean(),
     "metadata": pl.String(),
 }
+_CELLS = attrgetter(*(field.name for field in fields(Row)))
 
 
 def form_of(name: str) -> Form:
@@ -186,7 +188,7 @@ def read_file(
         left_out={reason: n for reason, n in cells.left_out.items() if n},
         notes=tuple(_notes(kept, repeats, columns, cells.left_out, cells.unit)),
     )
-    frame = pl.DataFrame([astuple(row) for row in kept], schema=_SCHEMA, orient="row")
+    frame = pl.DataFrame(list(map(_CELLS, kept)), schema=_SCHEMA, orient="row")
     return ImportedFile(path.name, digest_bytes(data), frame, report)
 
 
