@@ -82,6 +82,17 @@ def test_a_planted_leak_is_caught_and_predictive_features_are_not(
     assert "has seen the label" in found[leak].sentence
 
 
+def test_a_pinned_read_is_judged_as_pinned(store: FeatureStore, catalog: Catalog) -> None:
+    """A leak that was written after the snapshot is not in what is trained on."""
+    examples = shop(store, catalog)
+    pinned = store.snapshots(catalog)
+    shop(store, catalog, leak="orders")
+    for snapshots, status in ((pinned, Status.PASS), (None, Status.FAIL)):
+        generator = np.random.default_rng(2)
+        found = leak_verdicts(store, catalog, examples, ["orders"], generator=generator, snapshots=snapshots)
+        assert found[0].status is status
+
+
 def test_label_free_updates_pass(store: FeatureStore, catalog: Catalog) -> None:
     """Changing in the window is allowed, and so is refreshing a stale value that predicts the label."""
     found = verdicts(store, catalog, shop(store, catalog))

@@ -9,7 +9,7 @@ and is then reset, or drawn anew, also changes differently for different labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -59,6 +59,7 @@ def leak_verdicts(
     generator: np.random.Generator,
     label: str = "label",
     captured_at: str = "captured_at",
+    snapshots: Mapping[str, int | None] | None = None,
     alpha: float = ALPHA,
     minimum: int = MINIMUM_SAMPLE,
 ) -> list[Verdict]:
@@ -77,6 +78,7 @@ def leak_verdicts(
 
     Args:
         examples: entity columns (text), the label, and the moment of capture.
+        snapshots: what the features are trained at; None for the newest.
 
     Returns:
         Verdicts in the order of ``names``. ``value`` is the adjusted p-value: fail at ``alpha`` or below;
@@ -98,7 +100,7 @@ def leak_verdicts(
         for lag in sorted({feature.serving_lag for feature in features}):
             group = [one for one in features if (one.entity, one.serving_lag) == (entity, lag)]
             if group:
-                window = _window(store, ageless, sample, group, captured_at)
+                window = _window(store, ageless, sample, group, captured_at, snapshots=snapshots)
                 for one in group:
                     found[one.name] = _examine(one, window, label, generator, permutations)
     adjusted = holm([found[one.name].p for one in features])
@@ -125,13 +127,15 @@ def _window(
     sample: pl.DataFrame,
     features: Sequence[Feature],
     captured_at: str,
+    *,
+    snapshots: Mapping[str, int | None] | None,
 ) -> pl.DataFrame:
     """``sample`` with ``before.<feature>`` and ``after.<feature>``."""
     names = [feature.name for feature in features]
     entity, lag = features[0].entity, features[0].serving_lag
     moments = sample.select(entity, before=pl.col(captured_at) - _TICK, after=pl.col(captured_at) + lag)
     values = [
-        store.read(catalog, moments, names, as_of=side).select(
+        store.read(catalog, moments, names, as_of=side, snapshots=snapshots).select(
             pl.col(name).alias(f"{side}.{name}") for name in names
         )
         for side in ("before", "after")
