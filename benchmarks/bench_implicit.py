@@ -7,7 +7,7 @@ durable and acknowledges; another process drains them into the table meanwhile. 
 with SIGKILL and started again; what was not acknowledged is sent again, and so is every 10th batch although
 it was acknowledged, as if the answer had been lost. At the end every event is looked for in the table.
 The floor appends the same batches to one file with an fsync each, and does nothing else. CPU is user and
-system time of the two processes, the killed ones and every start included.
+system time of the two processes, the killed ones included, from the moment each was ready.
 """
 
 from __future__ import annotations
@@ -97,16 +97,16 @@ class Process:
         )
         self.send = _pipe(self._running.stdin)
         self.answers = _pipe(self._running.stdout)
-        self.answers.readline()  # it says when it is ready
+        self._started_at = float(self.answers.readline())  # seconds of CPU until it was ready
 
     def end(self, *, kill: bool) -> float:
-        """Seconds of CPU it used."""
+        """Seconds of CPU it used since it was ready."""
         if kill:
             self._running.send_signal(signal.SIGKILL)
         self.send.detach() if kill else self.send.close()
         _, _, used = os.wait4(self._running.pid, 0)
         self._running.returncode = 0
-        return used.ru_utime + used.ru_stime
+        return used.ru_utime + used.ru_stime - self._started_at
 
 
 def _pipe(stream: IO[bytes] | None) -> Any:
@@ -256,7 +256,7 @@ def serve(home: Path) -> None:
 
     intake = EventIntake.open(Home.open(home), STORY, SystemClock())
     out = sys.stdout.buffer
-    out.write(b"ready\n")
+    out.write(b"%f\n" % time.process_time())
     out.flush()
     while len(head := sys.stdin.buffer.read(_LENGTH.size)) == _LENGTH.size:
         events = orjson.loads(sys.stdin.buffer.read(_LENGTH.unpack(head)[0]))
@@ -279,7 +279,7 @@ def move(home: Path) -> None:
     intake, tables = EventIntake.open(opened, STORY, SystemClock()), Tables.open(opened)
     closed = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.buffer.read(), closed.set()), daemon=True).start()
-    sys.stdout.write("ready\n")
+    sys.stdout.write(f"{time.process_time()}\n")
     sys.stdout.flush()
     while not closed.wait(0.5):
         intake.drain(tables)
