@@ -219,7 +219,7 @@ def _estimates(reference: Reference, now: Profile | None) -> tuple[Verdict, ...]
     if now is None:
         return ()
     threshold = reference.policy.concept_f1
-    return (estimate_accuracy(reference.profile, now, reference.trusted, threshold=threshold),)
+    return (estimate_accuracy(reference.profile, now, reference.confidences, threshold=threshold),)
 
 
 def _standing_dict(one: Standing | None) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from mangaassist.core.story import DriftPolicy, Story
 from mangaassist.drift import sketch as sketches
 from mangaassist.drift.centroid import fit_centroid
 from mangaassist.drift.derived import Derived, Made, add_derived, of_embeddings, of_texts
-from mangaassist.drift.estimate import trusted_confidence
+from mangaassist.drift.estimate import bin_means
 from mangaassist.drift.profile import (
     ConfusionSketch,
     Profile,
@@ -29,7 +29,7 @@ from mangaassist.drift.profile import (
     profile_from_dict,
     require_columns,
 )
-from mangaassist.drift.sketch import SCORE_BINS, CategoricalSketch, NumericSketch, Sketch
+from mangaassist.drift.sketch import SCORE_BINS, CategoricalSketch, Sketch
 
 REFERENCE_FILE = "drift_reference.json"
 INPUT_COLUMNS = ("text_length", "japanese_share", "unknown_share", "language", "device", "cohort")
@@ -47,8 +47,7 @@ class Reference:
         policy: thresholds that hold for as long as the version does.
         profile: the reference counts, which also carry the bins.
         derived: columns made from texts and embeddings before they are counted.
-        trusted: the confidence above which as large a share of the labelled reference lay as was right (see
-            :mod:`mangaassist.drift.estimate`), an edge of the confidence bins; None without labels.
+        confidences: mean confidence per bin, for the estimate without labels.
         cohorts: true against predicted label of the reference per language, for slice regressions.
     """
 
@@ -57,7 +56,7 @@ class Reference:
     policy: DriftPolicy
     profile: Profile
     derived: tuple[Derived, ...] = ()
-    trusted: float | None = None
+    confidences: tuple[float, ...] = ()
     cohorts: Mapping[str, ConfusionSketch] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
@@ -70,7 +69,7 @@ class Reference:
                 "policy": _plain_policy(self.policy),
                 "profile": profile_as_dict(self.profile),
                 "derived": [[one.source, str(one.how)] for one in self.derived],
-                "trusted": self.trusted,
+                "confidences": list(self.confidences),
                 "cohorts": {name: confusion_cells(one) for name, one in self.cohorts.items()},
             }
         )
@@ -94,7 +93,7 @@ class Reference:
                 profile,
                 # References of the first release have none of these.
                 tuple(Derived(source, Made(how)) for source, how in body.get("derived", ())),
-                body.get("trusted"),
+                tuple(body.get("confidences", ())),
                 {
                     name: confusion_from_cells(profile.truth.values, cells)
                     for name, cells in body.get("cohorts", {}).items()
@@ -145,7 +144,7 @@ def fit_reference(
     known = frame.filter(pl.col("truth").is_not_null())
     labels = tuple(sorted({*frame["label"].drop_nulls().to_list(), *known["truth"].to_list()}))
     every_label = CategoricalSketch(labels, (0,) * (len(labels) + 1))
-    trusted = trusted_confidence(known["confidence"], known["truth"] == known["label"])
+    confidence = sketches.fit_numeric(frame["confidence"], bins=SCORE_BINS)
     made = {
         one.name: fit_centroid(frame[one.name]) if one.how is Made.CENTROID else _fit(frame[one.name])
         for one in derived
@@ -153,22 +152,20 @@ def fit_reference(
     profile = Profile(
         # By name, as the artifact's canonical JSON has them: stored counts are read back in this order.
         inputs=dict(sorted({**{name: _fit(frame[name]) for name in inputs}, **made}.items())),
-        confidence=_with_edge(sketches.fit_numeric(frame["confidence"], bins=SCORE_BINS), trusted, frame),
+        confidence=confidence,
         label=sketches.count(every_label, frame["label"]),
         truth=sketches.count(every_label, known["truth"]),
         confusion=confusions(labels, known, np.zeros(known.height, dtype=np.int64), 1)[0],
     )
     return Reference(
-        story.name, utc(at, field="at"), story.drift, profile, derived, trusted, _cohorts(labels, known)
+        story.name,
+        utc(at, field="at"),
+        story.drift,
+        profile,
+        derived,
+        bin_means(confidence, frame["confidence"]),
+        _cohorts(labels, known),
     )
-
-
-def _with_edge(sketch: NumericSketch, edge: float | None, frame: pl.DataFrame) -> NumericSketch:
-    """The confidence bins with the trusted confidence among their edges, so that it is counted exactly."""
-    if edge is None or edge in sketch.edges:
-        return sketch
-    edges = tuple(sorted({*sketch.edges, edge}))
-    return sketches.count(NumericSketch(edges, (0,) * (len(edges) + 1)), frame["confidence"])
 
 
 def _cohorts(labels: tuple[str, ...], known: pl.DataFrame) -> dict[str, ConfusionSketch]:
