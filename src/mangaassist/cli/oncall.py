@@ -278,6 +278,10 @@ def run(
     job: Annotated[
         list[str] | None, typer.Option("--job", help="Only this job, due or not; may be repeated.")
     ] = None,
+    dagster: Annotated[
+        bool, typer.Option("--dagster", help="Show and run it all under Dagster (extra) instead.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="With --dagster: port of its pages.")] = 3000,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -287,6 +291,10 @@ def run(
 
     here = session(context, home, as_json)
     platform = here.platform()
+    if dagster:
+        from mangaassist.lifecycle.foreign_schedule import start
+
+        start(platform.home, host="127.0.0.1", port=port)
 
     def tell(last: Last) -> None:
         mark = "" if last.ok else "FAILED  "

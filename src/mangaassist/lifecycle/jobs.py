@@ -6,8 +6,9 @@ traffic; heavy ones train, and are left to ``mangaassist run``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from typing import Any
 
 from mangaassist.core.clock import isoformat
 from mangaassist.core.errors import GateRefused, MangaAssistError, Unavailable
@@ -110,8 +111,8 @@ def retrain_due(platform: Platform) -> str:
     return _each(platform.registry.stories(), look, "No retrain is due.")
 
 
-def wanted(platform: Platform, name: str) -> str:
-    """Why ``name`` is to be retrained now, by the newest proposal nobody has acted on; empty when it is not.
+def wanted(platform: Platform, name: str) -> Mapping[str, Any] | None:
+    """The newest proposal to retrain ``name`` that nobody has acted on; None where there is none.
 
     Asking may write the proposal of the cadence to the ledger, once.
     """
@@ -122,14 +123,12 @@ def wanted(platform: Platform, name: str) -> str:
 
     next_step(platform, name, None)
     if not platform.switches.permissions(name).drift_triggers or barred(platform, name):
-        return ""
-    ran = [entry.at for entry in platform.ledger.entries(subject=f"run/{name}", kind=ENDED)]
-    for entry in reversed(platform.ledger.entries(subject=subject(name), kind=PROPOSED)):
-        if ran and entry.at <= ran[-1]:
-            return ""
-        if entry.body["action"] == str(Proposed.RETRAIN):
-            return str(entry.body["reason"])
-    return ""
+        return None
+    ran = platform.ledger.entries(subject=f"run/{name}", kind=ENDED)[-1:]
+    after = ran[0].sequence if ran else 0
+    proposals = platform.ledger.entries(subject=subject(name), kind=PROPOSED, after=after)
+    retrains = [entry.body for entry in proposals if entry.body["action"] == str(Proposed.RETRAIN)]
+    return retrains[-1] if retrains else None
 
 
 def tell(platform: Platform, last: Last) -> None:
