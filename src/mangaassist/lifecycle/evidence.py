@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 import polars as pl
@@ -17,8 +16,10 @@ import polars as pl
 from mangaassist.core.errors import MangaAssistError
 from mangaassist.drift import history as past
 from mangaassist.drift import hub
-from mangaassist.incidents.records import EVERYBODY, Series
+from mangaassist.incidents.changes import changes
+from mangaassist.incidents.records import EVERYBODY, Change, Occasion, Series
 from mangaassist.lifecycle.platform import Platform
+from mangaassist.retraining.seasons import SeasonCalendar
 from mangaassist.serving.prediction_log import outcomes_table, predictions_table
 from mangaassist.stats.domain import FloatArray
 
@@ -148,11 +149,18 @@ class LiveEvidence:
             self._found[panel] = list(self._series(panel))
         return self._found[panel]
 
-    def changes(self, since: datetime, until: datetime) -> Sequence[Any]:
-        return ()
+    def changes(self, since: datetime, until: datetime) -> Sequence[Change]:
+        return changes(self.platform.ledger, since, until, known_by=self.now)
 
-    def occasions(self, since: datetime, until: datetime) -> Sequence[Any]:
-        return ()
+    def occasions(self, since: datetime, until: datetime) -> Sequence[Occasion]:
+        days = [since.date() + timedelta(days=one) for one in range((until - since).days + 2)]
+        calendar = SeasonCalendar.load(self.platform.home.path)
+        spans = {(one.name, one.around(day)) for one in calendar.seasons for day in days}
+        return tuple(
+            Occasion(name, _midnight(span[0]), _midnight(span[1]) + timedelta(days=1))
+            for name, span in sorted(spans, key=str)
+            if span is not None and _midnight(span[0]) <= until
+        )
 
     def _series(self, panel: str) -> Iterator[Series]:
         count = int(SPAN / STEP)
@@ -251,6 +259,10 @@ def _held(rows: pl.DataFrame, grid: Grid) -> FloatArray:
 def _tick(column: str) -> pl.Expr:
     """The end of the five minutes an instant lies in."""
     return pl.col(column).dt.truncate("5m") + STEP
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
 
 
 def _floor(at: datetime) -> datetime:

@@ -20,7 +20,7 @@ def dagster_home(home: Home) -> Path:
     folder = home.folder("dagster")
     settings = folder / "dagster.yaml"
     if not settings.exists():
-        settings.write_text("telemetry:\n  enabled: false\n", encoding="utf-8")
+        settings.write_text("telemetry:\n  enabled: false\nnux:\n  enabled: false\n", encoding="utf-8")
     return folder
 
 

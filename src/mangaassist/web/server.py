@@ -19,6 +19,7 @@ from mangaassist.serving.app import create_app
 from mangaassist.serving.service import Service
 from mangaassist.web import experiment_pages, labels, oncall
 from mangaassist.web.calibration import calibration_view
+from mangaassist.web.changes import change_routes
 from mangaassist.web.control import authorizer, control_routes
 from mangaassist.web.experiments import experiment_view, experiments_view
 from mangaassist.web.guardrails import guardrails_view
@@ -40,6 +41,7 @@ def create(platform: Platform) -> FastAPI:
         service,
         routers=[
             control_routes(platform, allowed),
+            change_routes(platform, allowed),
             router(lambda: status_view(platform)),
             _experiments(platform),
             _labels(platform),
