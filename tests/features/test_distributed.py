@@ -13,7 +13,7 @@ import pytest
 from tests.features.conftest import CATALOG, TITLE_VIEW
 from tests.features.test_point_in_time import NOON, TITLE_SCHEMA, Row, table
 
-from mangaassist.core.errors import InputError, IntegrityError
+from mangaassist.core.errors import InputError, IntegrityError, Unavailable
 from mangaassist.core.home import Home
 from mangaassist.core.settings import Settings
 from mangaassist.features import distributed
@@ -87,6 +87,12 @@ def asked(count: int = 300) -> pl.DataFrame:
     titles = [f"t{generator.integers(9)}" for _ in range(count)]
     schema = {"user_id": pl.String, "title_id": pl.String, "at": pl.Datetime("us", "UTC")}
     return pl.DataFrame({"user_id": users, "title_id": titles, "at": moments}, schema=schema)
+
+
+def test_a_cluster_that_does_not_answer(market: FeatureStore) -> None:
+    """Before any test here connects: one sentence within seconds, exit 3."""
+    with pytest.raises(Unavailable, match="Check the cluster and the setting ray_address"):
+        distributed.read(market, MARKET, asked(9), NAMES, as_of="at", address="127.0.0.1:1")
 
 
 @pytest.mark.parametrize("partitions", [None, 1, 5, 40])

@@ -8,6 +8,7 @@ so the catalog and the warehouse must be reachable from all of them (PostgreSQL 
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,7 @@ from mangaassist.features.point_in_time import moments_of, point_in_time, reason
 from mangaassist.features.store import FeatureStore
 from mangaassist.storage.tables import Tables
 
+_CONNECT_SECONDS = 5.0
 _ROW, _AS_OF, _PART = "__row", "__moment", "__part"
 
 
@@ -149,10 +151,18 @@ def _connected(address: str) -> Any:
         ) from error
     if not ray.is_initialized():
         try:
+            _knock(address)
             ray.init(address=address or None, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise _unavailable(error) from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries for minutes before it gives up a server that is not there."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
 
 
 def _got(ray: Any, reference: Any) -> pl.DataFrame:
