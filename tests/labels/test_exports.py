@@ -292,7 +292,7 @@ def test_repeats_are_what_a_loop_finds(rows: list[Row]) -> None:
     assert len(kept) + repeats.duplicates + repeats.relabelled == len(rows)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     content=st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=5),
