@@ -56,6 +56,7 @@ class Watcher:
         columns: those of the log that are counted.
         upto: the last commit of the log that was counted.
         saved: when windows were last stored.
+        learned: whether labels were read since it was opened; after that they are read when they are due.
     """
 
     monitor: Monitor
@@ -66,6 +67,7 @@ class Watcher:
     upto: int
     saved: datetime
     fresh: list[Window] = field(default_factory=list)
+    learned: bool = False
 
     @classmethod
     def open(cls, platform: Platform, name: str) -> Watcher:
@@ -97,8 +99,9 @@ class Watcher:
         monitor.requests = [*self.settled, *self.fresh]
         monitor.volume = dict(self.volume)
         add_volume(monitor.volume, self.fresh)
-        if {Kind.LABEL, Kind.CONCEPT} & set(monitor.due(now)):
+        if not self.learned or {Kind.LABEL, Kind.CONCEPT} & set(monitor.due(now)):
             self._learn(now)
+            self.learned = True
         return monitor.look(now)
 
     def save(self, now: datetime, *, every: timedelta = timedelta(0)) -> None:
