@@ -8,7 +8,7 @@ with it (``python -m venv DIR; DIR/bin/pip install evidently==0.7.23 "pandas<3"`
 of more than 20 values anew on both sides together, so equality is asked where the definitions agree, on
 columns of ten values, without our smoothing. It gets the same columns and recomputes its reference at every
 run, as it stores none. Time is processor and wall time, the median of interleaved repeats; extra memory is
-what tracemalloc sees in an untimed run (numpy reports its buffers to it), of the peer the peak of its process.
+what tracemalloc sees in an untimed run (numpy reports its buffers to it), of the peer its process's peak.
 
 The hub's day: eight models, a million predictions, a look at every model every five minutes through the real
 tables; ``--rounds`` plays a part of the day. Only looking is timed, not the writing of the log. The triage is

@@ -19,9 +19,18 @@ from mangaassist.drift import store
 from mangaassist.drift.hub import DriftReport, read_history
 from mangaassist.drift.profile import merge_profiles
 from mangaassist.lifecycle import watch as watching
-from mangaassist.lifecycle.monitoring import Monitor, check, check_all, reference_cursor
+from mangaassist.lifecycle.monitoring import (
+    PROPOSED,
+    Monitor,
+    check,
+    check_all,
+    next_step,
+    reference_cursor,
+    spent,
+)
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.rollout import read_predictions
+from mangaassist.lifecycle.triage import barred, judge
 from mangaassist.lifecycle.watch import Watch
 from mangaassist.serving.prediction_log import PREDICTION_SCHEMA, predictions_table
 
@@ -228,3 +237,66 @@ def test_one_look_from_the_command(shop: Shop) -> None:
     assert read_history(shop.tables, NAME).height == len(report.verdicts)
     shop.champion = None
     assert "no champion" in check_all(shop).unwatched[NAME]
+
+
+def proposals(shop: Shop) -> list[str]:
+    return [
+        entry.body["action"] for entry in shop.ledger.entries(subject=f"monitoring/{NAME}", kind=PROPOSED)
+    ]
+
+
+def test_an_outage_pages_once_and_bars_every_retrain_until_it_is_over(shop: Shop) -> None:
+    """DRF-3: with hours of silence even the first retrain waits; traffic that returns lifts it."""
+    clock: Any = shop.clock
+    for day in range(5):
+        hours(shop, 24, seed=day)
+    watch = Watch(shop)
+    watch.look(NAME)
+    for day in range(5):
+        hours(shop, 24, seed=10 + day)
+    watch.look(NAME)
+    assert proposals(shop) == ["retrain"], "a story without a version wants its first"
+    clock.advance_to(clock.now() + 5 * HOUR)
+    for hub in (watch, Watch(shop)):
+        hub.look(NAME)
+        hub.save()
+    assert proposals(shop) == ["retrain", "page"]
+    assert "outage" in barred(shop, NAME)
+    assert "corrupted data" in next_step(shop, NAME, None).reason
+    found = Watch(shop).triage(NAME)
+    assert (str(found.conclusion), str(found.proposal)) == ("outage", "page_data_platform")
+    hours(shop, 24, seed=99)
+    watch.look(NAME)
+    assert barred(shop, NAME) == ""
+
+
+def test_a_column_that_changes_its_type_is_found_and_does_not_stop_the_hub(shop: Shop) -> None:
+    """DRF-3: a number that comes as text counts as missing, and the triage names both."""
+    hours(shop, 26, seed=1)
+    monitor = Monitor.open(shop, NAME)
+    clock: Any = shop.clock
+    rows = read_predictions(shop, NAME).with_columns(
+        pl.col("text_length").cast(pl.String), at=pl.lit(clock.now() + timedelta(minutes=1))
+    )
+    clock.advance_to(clock.now() + HOUR)
+    monitor.observe(rows)
+    found = judge(monitor, monitor.look(clock.now()))
+    assert str(found.conclusion) == "schema_break"
+    assert "text_length was a number and is String" in found.reason
+
+
+def test_what_runs_cost_this_month(shop: Shop) -> None:
+    """RET-1, GOV-6: processor seconds of steps that ran, at the settings' price; cached ones are free."""
+    assert spent(shop, NAME, START) == 0.0
+    steps = [
+        {"status": "done", "compute_seconds": 1800.0},
+        {"status": "cached", "compute_seconds": 9e9},
+        {"status": "failed", "compute_seconds": None},
+    ]
+    for days in (40, 3):
+        at = START - days * DAY
+        shop.ledger.append(
+            kind="run.ended", subject=f"run/{NAME}", body={"steps": steps}, actor="test", at=at
+        )
+    price = shop.home.settings.cpu_second_price
+    assert spent(shop, NAME, START) == pytest.approx(1800 * price)
