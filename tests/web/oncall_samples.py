@@ -56,7 +56,7 @@ def series(
     minutes: int = 30,
     stopped: int = 0,
 ) -> Series:
-    """A week with a daily season; in its last ``minutes`` it moves by ``fall``; ``stopped``: minutes of silence."""
+    """A week with a season; in its last ``minutes`` it moves by ``fall``; ``stopped``: minutes of silence."""
     generator = np.random.default_rng(sum(map(ord, panel + name + cohort)))
     hour = np.arange(TICKS) * (STEP / timedelta(days=1))
     values = level * (1 + 0.02 * np.sin(2 * np.pi * hour)) + noise * generator.standard_normal(TICKS)
@@ -138,6 +138,9 @@ class Night:
                 for number in range(1, 6)
             ],
         }
+
+        if calm:
+            del self._panels["shard_recall"]
 
     def panels(self) -> Sequence[str]:
         return list(self._panels)
