@@ -25,6 +25,7 @@ from mangaassist.incidents.clock import ACKNOWLEDGED
 from mangaassist.incidents.records import Incident
 from mangaassist.lifecycle import desk, jobs, oncall
 from mangaassist.lifecycle.evidence import Meters
+from mangaassist.lifecycle.oncall_metrics import expose
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.running import Running, alone
 from mangaassist.lifecycle.schedule import Job, Lane, Schedule
@@ -165,6 +166,9 @@ def test_a_failing_job_pages_once_a_day(platform: Platform, clock: SimulatedCloc
             assert last is not None
             jobs.tell(platform, last)
     assert [one["title"] for one in platform.outbox.recent()] == ["The job 'drift' fails"]
+    told = expose(platform).decode()
+    assert 'mangaassist_job_failures{job="drift"} 4.0' in told
+    assert 'mangaassist_notices{state="unrouted"} 1.0' in told
     found = {one.name: one for one in oncall.housekeeping(platform)}
     assert found["jobs.schedule"].status is Status.FAIL
     assert "drift" in found["jobs.schedule"].sentence

@@ -13,7 +13,6 @@ from typing import Any
 from mangaassist.core.clock import isoformat
 from mangaassist.core.errors import GateRefused, MangaAssistError, Unavailable
 from mangaassist.core.verdict import Action
-from mangaassist.drift.hub import DriftReport
 from mangaassist.incidents.clock import DATA_PLATFORM, ON_CALL
 from mangaassist.incidents.notices import Notice, send
 from mangaassist.lifecycle import oncall
@@ -21,26 +20,21 @@ from mangaassist.lifecycle.evidence import Meters
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.schedule import Job, Lane, Last
 
-Observe = Callable[[DriftReport], None]
 SEED = 7
 """Of a scheduled retrain; the same labels then give the same model as `mangaassist retrain`."""
 NO_MOVE = "No rollout moved."
 _MINUTES = timedelta(minutes=1)
 
 
-def jobs(platform: Platform, *, observe: Observe = lambda _: None) -> list[Job]:
-    """Every job of ``platform``, the shortest first.
-
-    Args:
-        observe: told every drift report, for metrics.
-    """
+def jobs(platform: Platform) -> list[Job]:
+    """Every job of ``platform``, the shortest first."""
     return [
         Job("notices", timedelta(seconds=15), lambda: deliver(platform), Lane.DESK),
         Job("snapshot", timedelta(seconds=30), _kept(platform, oncall.refresh), Lane.DESK),
         Job("probes", _MINUTES, lambda: oncall.probe_all(platform), Lane.PROBES),
         Job("incidents", _MINUTES, _kept(platform, oncall.watch), Lane.WORK),
         Job("rollouts", 5 * _MINUTES, lambda: judge_rollouts(platform), Lane.WORK),
-        Job("drift", 5 * _MINUTES, _drift(platform, observe), Lane.WORK),
+        Job("drift", 5 * _MINUTES, _drift(platform), Lane.WORK),
         Job("features", 5 * _MINUTES, lambda: materialise(platform), Lane.WORK),
         Job("labels", timedelta(days=1), lambda: audit_labels(platform), Lane.WORK),
         Job("retrain", 5 * _MINUTES, lambda: retrain_due(platform), Lane.HEAVY),
@@ -148,11 +142,11 @@ def _kept(platform: Platform, look: Callable[[Platform, Meters], str]) -> Callab
     return lambda: look(platform, meters)
 
 
-def _drift(platform: Platform, observe: Observe) -> Callable[[], str]:
+def _drift(platform: Platform) -> Callable[[], str]:
     """One look at every story's drift, kept between looks; label and concept are due once a day (DRF-2)."""
     from mangaassist.lifecycle.watch import SAVED_EVERY, Watch
 
-    watch = Watch(platform, observe=observe)
+    watch = Watch(platform)
 
     def look() -> str:
         found = watch.look_all()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from mangaassist.core.errors import InputError, MangaAssistError, Unavailable, nearest
-from mangaassist.lifecycle.jobs import Observe, jobs, tell
+from mangaassist.lifecycle.jobs import jobs, tell
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.schedule import Job, Lane, Last, Schedule
 
@@ -32,17 +32,15 @@ class Running:
         *,
         lanes: Sequence[Lane] = tuple(Lane),
         notify: Notify = lambda _: None,
-        observe: Observe = lambda _: None,
     ) -> None:
         """
         Args:
             lanes: which jobs this process runs.
             notify: told how every run ended.
-            observe: told every drift report, for metrics.
         """
         self._platform = platform
         self._schedule = Schedule.open(platform.home, platform.clock)
-        self._jobs = [one for one in jobs(platform, observe=observe) if one.lane in lanes]
+        self._jobs = [one for one in jobs(platform) if one.lane in lanes]
         self._notify = notify
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []

@@ -71,6 +71,7 @@ def create_app(
     *,
     routers: Sequence[APIRouter] = (),
     most_bytes: int = MOST_BYTES,
+    exposed: Sequence[Callable[[], bytes]] = (),
     new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
 ) -> FastAPI:
     """The application of one serving process.
@@ -79,6 +80,7 @@ def create_app(
         service: started and stopped with the application.
         routers: further routes, for example the status page's.
         most_bytes: largest accepted request body.
+        exposed: further Prometheus texts, appended to the server's own.
         new_id: names requests that came without an id.
     """
 
@@ -101,7 +103,7 @@ def create_app(
     )
     app.include_router(_predictions(service, new_id))
     app.include_router(event_routes(service, _ERRORS))
-    app.include_router(_operations(service))
+    app.include_router(_operations(service, exposed))
     for router in routers:
         app.include_router(router)
     app.add_middleware(BodyLimit, most_bytes=most_bytes)
@@ -188,7 +190,7 @@ def _checked(service: Service, body: OutcomesBody) -> list[Outcome]:
     return found
 
 
-def _operations(service: Service) -> APIRouter:
+def _operations(service: Service, exposed: Sequence[Callable[[], bytes]]) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     @router.get(
@@ -214,7 +216,8 @@ def _operations(service: Service) -> APIRouter:
     @router.get("/metrics", summary="Prometheus metrics")
     async def metrics() -> Response:
         live = {story: service.pointer.resolve(story) for story in sorted(service.stories())}
-        return Response(service.metrics.expose(live), media_type=CONTENT_TYPE)
+        more = [await run_in_threadpool(one) for one in exposed]
+        return Response(service.metrics.expose(live) + b"".join(more), media_type=CONTENT_TYPE)
 
     return router
 

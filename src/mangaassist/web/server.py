@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI
 from mangaassist.core.errors import Unavailable
 from mangaassist.lifecycle.jobs import NO_MOVE
 from mangaassist.lifecycle.oncall import stored
+from mangaassist.lifecycle.oncall_metrics import expose
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.running import SERVING, Running
 from mangaassist.lifecycle.schedule import Last
@@ -39,6 +40,7 @@ def create(platform: Platform) -> FastAPI:
     allowed = authorizer(platform)
     return create_app(
         service,
+        exposed=[lambda: expose(platform)],
         routers=[
             control_routes(platform, allowed),
             change_routes(platform, allowed),
