@@ -79,6 +79,9 @@ def test_its_headline() -> None:
         "No incident, but look at language model, quality, feature drift, shard recall, cohorts",
     )
     assert said(CALM_NIGHT) == ("pass", "No incident")
+    quality = next(one for one in CALM_NIGHT.panels if one.name == "quality")
+    silent = replace(quality, verdict=replace(quality.verdict, status=Status.STALE))
+    assert said(replace(CALM_NIGHT, panels=(silent,)))[0] == "stale"
     assert said(replace(CALM_NIGHT, problem="The ledger is away.")) == ("fail", "The ledger is away.")
 
 

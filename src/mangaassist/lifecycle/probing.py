@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 
 from mangaassist.core.clock import isoformat
 from mangaassist.core.errors import MangaAssistError
@@ -15,6 +16,8 @@ from mangaassist.incidents.probes import Probe, Wrong, look
 from mangaassist.lifecycle.platform import Platform
 
 _ROOM = 1 << 30
+# The first question after a start loads a model, a catalog or a library; a shopper's timeout is longer still.
+_COLD = timedelta(seconds=3)
 _BLOB = b"mangaassist probe"
 GOLDEN = ("Where is my order? It should have come on Monday.", "注文した漫画がまだ届きません。")
 """One request in each language, sent to every live model; the same version must always answer the same."""
@@ -25,10 +28,10 @@ def probes(platform: Platform) -> list[Probe]:
     found = [
         Probe("ledger", lambda: _ledger(platform)),
         Probe("registry", lambda: _registry(platform)),
-        Probe("tables", lambda: _tables(platform)),
+        Probe("tables", lambda: _tables(platform), _COLD),
         Probe("artifacts", lambda: _artifacts(platform)),
         Probe("disk", lambda: _disk(platform)),
-        Probe("notices", lambda: _notices(platform)),
+        Probe("notices", lambda: _notices(platform), _COLD),
     ]
     if platform.home.settings.online_url or (platform.home.path / "online").exists():
         found.append(Probe("online", lambda: _online(platform)))
@@ -113,7 +116,7 @@ def _models(platform: Platform) -> Iterator[Probe]:
     for name in stories:
         champion = platform.registry.deployment(name).champion
         if champion is not None:
-            yield Probe(f"model.{name}", Golden(platform, name, champion))
+            yield Probe(f"model.{name}", Golden(platform, name, champion), _COLD)
 
 
 class Golden:

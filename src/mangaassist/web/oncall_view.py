@@ -177,6 +177,9 @@ def said(snapshot: OncallSnapshot) -> tuple[str, str]:
         return "rising", f"No incident, but look at {', '.join([*broken, *troubled]).replace('_', ' ')}"
     if not snapshot.panels and not snapshot.dependencies:
         return "unsure", "Nothing is watched yet"
+    stopped = [one.name for one in snapshot.panels if one.verdict.status is Status.STALE]
+    if QUALITY in stopped:
+        return "stale", "No incident known, but no answers have come in"
     return "pass", "No incident"
 
 
