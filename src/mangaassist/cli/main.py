@@ -15,6 +15,7 @@ from mangaassist import __version__
 from mangaassist.cli import (
     drift,
     experiment,
+    features,
     incident,
     labels,
     models,
@@ -46,6 +47,7 @@ app.add_typer(portfolio.app, name="portfolio")
 app.add_typer(promotion.app, name="promotion")
 app.add_typer(registry.app, name="registry")
 app.add_typer(token.app, name="token")
+app.add_typer(features.app, name="features")
 app.add_typer(drift.app, name="drift")
 app.add_typer(incident.app, name="incident")
 oncall.register(incident.app)

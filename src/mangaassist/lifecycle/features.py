@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from mangaassist.core.errors import InputError
@@ -17,6 +18,7 @@ from mangaassist.labels.records import attribute
 from mangaassist.lifecycle.platform import Platform
 
 if TYPE_CHECKING:
+    from mangaassist.core.verdict import Verdict
     from mangaassist.features.materialise import Materialised
     from mangaassist.promotion.versions import Version
 
@@ -76,6 +78,38 @@ def with_features(
     )
 
 
+def feature_verdicts(
+    platform: Platform,
+    story: Story,
+    catalog: Catalog,
+    rows: pl.DataFrame,
+    *,
+    seed: int,
+    snapshots: Mapping[str, int | None] | None = None,
+) -> list[Verdict]:
+    """FEA-3 on the training rows: does a feature learn the label, and do the rows hold what serving saw?
+
+    Args:
+        rows: as :func:`with_features` gave them at ``snapshots``.
+    """
+    from mangaassist.features.leaks import leak_verdicts
+    from mangaassist.features.recomputation import recomputation_verdicts
+
+    training = rows.filter(pl.col("role") == "train")
+    return [
+        verdict
+        for judge in (leak_verdicts, recomputation_verdicts)
+        for verdict in judge(
+            platform.features,
+            catalog,
+            training,
+            story.features,
+            generator=np.random.default_rng(seed),
+            snapshots=snapshots,
+        )
+    ]
+
+
 def materialise_story(platform: Platform, name: str, *, rebuild: bool = False) -> list[Materialised]:
     """Bring the newest feature rows of a story online, for every schema version in use, the newest last.
 
@@ -98,7 +132,7 @@ def materialise_story(platform: Platform, name: str, *, rebuild: bool = False) -
                 kind=MATERIALISED, subject=subject(name), body=one.as_dict(), actor="materialise", at=now
             )
         done.append(one)
-    for version in _online(platform, name):
+    for version in online_versions(platform, name):
         current = platform.online.current(version)
         if version not in catalogs and current is not None and current.watermark < now - _UNUSED:
             platform.online.drop(version)
@@ -107,7 +141,7 @@ def materialise_story(platform: Platform, name: str, *, rebuild: bool = False) -
 
 def declared(platform: Platform, name: str) -> tuple[Catalog, ...]:
     """The schemas serving declares, the newest last: those online, or without any the installed one."""
-    manifests = [platform.online.current(version) for version in _online(platform, name)]
+    manifests = [platform.online.current(version) for version in online_versions(platform, name)]
     found = sorted((one for one in manifests if one is not None), key=lambda one: one.watermark)
     if found:
         return tuple(Catalog.from_dict(one.catalog, source=one.name) for one in found)
@@ -144,6 +178,6 @@ def _deployed(platform: Platform, name: str) -> list[Catalog]:
     return [one for one in catalogs if one is not None]
 
 
-def _online(platform: Platform, name: str) -> list[str]:
+def online_versions(platform: Platform, name: str) -> list[str]:
     """The schema versions of one namespace that are online."""
     return [one for one in platform.online.names() if one.partition("@")[0] == name]

@@ -12,6 +12,7 @@ from mangaassist.lifecycle.platform import Platform
 from mangaassist.promotion.accumulator import EvidenceAccumulator, rebuild
 from mangaassist.promotion.controller import Controller
 from mangaassist.promotion.evidence import StageEvidence
+from mangaassist.serving.feature_reads import READS_SCHEMA, reads_spool, reads_table
 from mangaassist.serving.live import Readers
 from mangaassist.serving.prediction_log import (
     OUTCOME_SCHEMA,
@@ -32,13 +33,19 @@ def read_outcomes(platform: Platform, name: str) -> pl.DataFrame:
     return _read(platform, outcomes_table(name), OUTCOME_SCHEMA)
 
 
+def read_feature_reads(platform: Platform, name: str) -> pl.DataFrame:
+    """Every sampled online read of a story's features, cell by cell; empty before the first."""
+    return _read(platform, reads_table(name), READS_SCHEMA)
+
+
 def drain(platform: Platform, name: str) -> int:
     """Move what any process has logged for a story into its tables; returns the rows moved."""
-    log = PredictionLog.open(platform.home, name)
+    log, reads = PredictionLog.open(platform.home, name), reads_spool(platform.home, name)
     try:
-        return log.drain(platform.tables)
+        return log.drain(platform.tables) + reads.drain(platform.tables, reads_table(name), READS_SCHEMA)
     finally:
         log.close()
+        reads.close()
 
 
 def collect(platform: Platform, name: str) -> EvidenceAccumulator:

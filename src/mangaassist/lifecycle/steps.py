@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from mangaassist.core.errors import InputError
@@ -18,14 +17,12 @@ from mangaassist.evaluation.classification import confusion, evaluate
 from mangaassist.evaluation.latency import measure_latency
 from mangaassist.evaluation.report import Answers, Ceiling, EvaluationReport
 from mangaassist.evaluation.slices import slice_matrix
-from mangaassist.features.leaks import leak_verdicts
 from mangaassist.labels import versions as label_versions
 from mangaassist.labels.quality import agreement_verdicts, precision_verdicts
-from mangaassist.labels.records import attribute
 from mangaassist.labels.validation import validate
 from mangaassist.labels.waivers import sources_verdict
 from mangaassist.lifecycle.ceilings import measured_ceilings, with_estimate
-from mangaassist.lifecycle.features import with_features
+from mangaassist.lifecycle.features import feature_verdicts, with_features
 from mangaassist.lifecycle.files import (
     VERDICTS,
     VerdictsRefused,
@@ -43,7 +40,6 @@ from mangaassist.training.splits import leaks, split
 
 if TYPE_CHECKING:
     from mangaassist.core.story import Model
-    from mangaassist.features.catalog import Catalog
 
 Files = Mapping[str, bytes]
 
@@ -72,7 +68,7 @@ def offline_steps(job: Job) -> list[Step]:
             lambda inputs: materialise(job, inputs),
             (VALIDATION,),
             features,
-            job.code(labels, "mangaassist.features"),
+            job.code(labels, "mangaassist.features", "mangaassist.lifecycle.features"),
         ),
         Step(
             SPLIT,
@@ -144,25 +140,14 @@ def materialise(job: Job, inputs: StepInputs) -> Files:
     rows = read_frame(inputs.read(VALIDATION, "examples.arrow"))
     verdicts: list[Verdict] = []
     if job.catalog is not None:
-        verdicts = _leaks(job, job.catalog, rows)
-        refuse_failures(FEATURES, verdicts, next_step="Fix the feature's pipeline or its serving lag.")
         rows = with_features(job.platform, job.story, rows, job.feature_snapshots)
+        verdicts = feature_verdicts(
+            job.platform, job.story, job.catalog, rows, seed=job.seed, snapshots=job.feature_snapshots
+        )
+        refuse_failures(FEATURES, verdicts, next_step="Fix the feature's pipeline or its serving lag.")
     with story_code(job.module, "load"):
         loaded = frame_bytes(job.module.load(rows))
     return {"examples.arrow": loaded, VERDICTS: verdict_bytes(verdicts)}
-
-
-def _leaks(job: Job, catalog: Catalog, rows: pl.DataFrame) -> list[Verdict]:
-    """FEA-3 on the training rows that name their shopper."""
-    entities = {feature.entity for feature in catalog.chosen(job.story.features)}
-    known = rows.filter(pl.col("role") == "train").with_columns(attribute(entity) for entity in entities)
-    return leak_verdicts(
-        job.platform.features,
-        catalog,
-        known,
-        job.story.features,
-        generator=np.random.default_rng(job.seed),
-    )
 
 
 def split_rows(job: Job, inputs: StepInputs) -> Files:

@@ -148,9 +148,7 @@ def _predictions(service: Service, new_id: Callable[[], str]) -> APIRouter:
     async def predict_batch(story: str, body: BatchBody) -> Response:
         service.require(story)
         requests = [request_of(one) for one in body.requests]
-        answers = await run_in_threadpool(service.router.answer_many, story, requests)
-        for answer in answers:
-            service.metrics.answered(answer)
+        answers = await run_in_threadpool(service.answer_many, story, requests)
         await asyncio.wrap_future(service.settle(story, answers))
         for request in requests:
             service.copy_to_shadow(story, request)

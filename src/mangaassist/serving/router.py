@@ -71,6 +71,10 @@ class Answer:
     reason: str
     records: tuple[PredictionRecord, ...]
 
+    def marked_stale(self) -> Answer:
+        """The answer with rows that say a feature beside it was older than it may be."""
+        return replace(self, records=tuple(replace(one, features_stale=True) for one in self.records))
+
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,6 +15,7 @@ from mangaassist.core.home import Home
 from mangaassist.labels.event_intake import EventIntake
 from mangaassist.promotion.registry import Registry
 from mangaassist.serving.commit import GroupCommit
+from mangaassist.serving.feature_reads import FeatureReads
 from mangaassist.serving.live import Live, LivePointer
 from mangaassist.serving.metrics import ServingMetrics
 from mangaassist.serving.model_server import ModelServer
@@ -46,6 +47,7 @@ class Service:
 
     Args:
         stories: names that may be asked besides those with a registered version.
+        features: the online features read beside every answer; None where no story has any.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Service:
         *,
         server: ModelServer | None = None,
         stories: Callable[[], Collection[str]] = tuple,
+        features: FeatureReads | None = None,
     ) -> None:
         self.home = home
         self.registry = registry
@@ -66,6 +69,7 @@ class Service:
         self.metrics = ServingMetrics(home.path)
         self.commits = GroupCommit(self._log, on_commit=self.metrics.committed)
         self._declared = stories
+        self._features = features
         self._known: frozenset[str] = frozenset()
         self._known_at = -1
         self._logs: dict[str, PredictionLog] = {}
@@ -80,6 +84,8 @@ class Service:
             self.pointer.resolve(story)
         self.pointer.start()
         self.commits.start()
+        if self._features is not None:
+            self._features.start()
         self._copier = threading.Thread(target=self._copy, name="shadow", daemon=True)
         self._copier.start()
 
@@ -90,6 +96,8 @@ class Service:
             self._copier.join()
             self._copier = None
         self.commits.stop()
+        if self._features is not None:
+            self._features.stop()
         self.pointer.stop()
         with self._logs_lock:
             for log in self._logs.values():
@@ -116,9 +124,16 @@ class Service:
 
     def answer(self, story: str, request: Request) -> Answer:
         """The answer, not yet durable: give it only when :meth:`settle` is done."""
-        answer = self.router.answer(story, request)
-        self.metrics.answered(answer)
-        return answer
+        return self.answer_many(story, [request])[0]
+
+    def answer_many(self, story: str, requests: Sequence[Request]) -> list[Answer]:
+        """The answers of one batch, in order, not yet durable either."""
+        answers = self.router.answer_many(story, requests)
+        if self._features is not None:
+            answers = [self._features.beside(*pair) for pair in zip(answers, requests, strict=True)]
+        for answer in answers:
+            self.metrics.answered(answer)
+        return answers
 
     def settle(self, story: str, answers: Collection[Answer]) -> Future[None]:
         """Make the rows of ``answers`` durable."""
