@@ -36,6 +36,7 @@ def jobs(platform: Platform) -> list[Job]:
         Job("rollouts", 5 * _MINUTES, lambda: judge_rollouts(platform), Lane.WORK),
         Job("drift", 5 * _MINUTES, _drift(platform), Lane.WORK),
         Job("features", 5 * _MINUTES, lambda: materialise(platform), Lane.WORK),
+        Job("skew", 60 * _MINUTES, lambda: watch_features(platform), Lane.WORK),
         Job("labels", timedelta(days=1), lambda: audit_labels(platform), Lane.WORK),
         Job("retrain", 5 * _MINUTES, lambda: retrain_due(platform), Lane.HEAVY),
     ]
@@ -70,6 +71,27 @@ def materialise(platform: Platform) -> str:
         return f"{name}: {built} new generations." if built else ""
 
     return _each([name for name in _named(platform) if platform.story(name).features], look, "Nothing new.")
+
+
+def watch_features(platform: Platform) -> str:
+    """Skew, freshness and recency of every story's features; what fails is told once a day (FEA-5, FEA-6)."""
+    from mangaassist.lifecycle.feature_reports import alarms
+
+    now = platform.clock.now()
+
+    def look(name: str) -> str:
+        found = alarms(platform, name)
+        for one in found:
+            key = f"{name}/{one.name}/{isoformat(now)[:10]}"
+            title = f"{name}: {one.name} fails"
+            roles = (DATA_PLATFORM, ON_CALL)
+            notice = Notice(key, "SEV-3", title, one.sentence, roles, runbook="upstream_data")
+            platform.outbox.put(notice, at=now)
+        return f"{name}: {', '.join(one.name for one in found)}." if found else ""
+
+    return _each(
+        [name for name in _named(platform) if platform.story(name).features], look, "Served as trained."
+    )
 
 
 def audit_labels(platform: Platform) -> str:

@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +26,7 @@ from mangaassist.serving.router import Answer, Request, bucket
 from mangaassist.storage.spool import Spool
 
 SHARE = 0.01
-"""Part of the requests whose features are kept."""
+"""Part of the requests whose features are kept, beside the first of every second."""
 POLL = timedelta(seconds=1)
 _MOST_WAITING = 10_000
 _UTC = pa.timestamp("us", tz="UTC")
@@ -97,6 +97,7 @@ class FeatureReads:
         self._share = share
         self._stories: dict[str, _Story | None] = {}
         self._lock = threading.Lock()
+        self._seconds: dict[str, datetime] = {}
         self._waiting: queue.Queue[tuple[str, list[Row]]] = queue.Queue(_MOST_WAITING)
         self._spools: dict[str, Spool] = {}
         self._stop = threading.Event()
@@ -126,7 +127,7 @@ class FeatureReads:
             return answer
         keys = {entity: [request.user_id if entity == USER else None] for entity in story.entities}
         served = story.reader.read(keys, story.names, at=request.at)
-        if bucket("feature reads", request.request_id) < self._share:
+        if self._chosen(answer.story, request):
             self._sample(answer.story, request, story, served)
         return answer.marked_stale() if served.stale else answer
 
@@ -187,6 +188,13 @@ class FeatureReads:
                 entities = tuple({one.entity for one in catalog.features.values()})
                 self._stories[name] = _Story(reader, tuple(catalog.features), entities)
             return self._stories[name]
+
+    def _chosen(self, name: str, request: Request) -> bool:
+        """Whether this read is kept: a share of all, and the first of each second, for a server with few."""
+        second = request.at.replace(microsecond=0)
+        first = self._seconds.get(name) != second
+        self._seconds[name] = second
+        return first or bucket("feature reads", request.request_id) < self._share
 
     def _sample(self, name: str, request: Request, story: _Story, served: Served) -> None:
         rows = cell_rows(request, story.reader.catalog, served)
