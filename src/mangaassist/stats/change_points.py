@@ -86,3 +86,36 @@ def _noise(x: FloatArray) -> float:
     # Median of |N(0, 2 s^2)| is .6745 * sqrt(2) * s.
     robust = float(np.median(steps)) / (0.6745 * np.sqrt(2.0))
     return robust if robust > 0 else float(steps.std() / np.sqrt(2.0))
+
+
+def shift_interval(
+    residuals: ArrayLike, *, response: float = 1.0, first: float = 1.0, mass: float = 0.9
+) -> tuple[int, int, int]:
+    """When a single lasting shift at the end of a quiet stretch began: an interval and the likeliest tick.
+
+    The posterior of the first shifted tick under a flat prior and an unknown size: its profile likelihood
+    times the width the size is known to (Smith 1975, Biometrika 62, 407-416, with the size maximised).
+
+    Args:
+        residuals: standardised, shape (ticks,), quiet at first, shifted at the end; NaN ticks say nothing.
+        response: what the shift adds to residuals after its first tick, per unit of size; below ``first``
+            for the residuals of an autocorrelated series.
+        first: what it adds to the residual of its first tick.
+        mass: probability the interval holds.
+
+    Returns:
+        Earliest, likeliest and latest tick.
+    """
+    r = np.asarray(residuals, dtype=np.float64)
+    known = np.isfinite(r)
+    x = np.where(known, r, 0.0)
+    later = np.cumsum((x * response)[::-1])[::-1] - x * response
+    weight = np.cumsum((known * response**2)[::-1])[::-1] - known * response**2
+    fit = x * first + later
+    size = np.maximum(known * first**2 + weight, response**2)
+    log_posterior = 0.5 * fit**2 / size - 0.5 * np.log(size)
+    chance = np.exp(log_posterior - log_posterior.max())
+    reached = np.cumsum(chance / chance.sum())
+    tail = (1.0 - mass) / 2.0
+    low, high = (int(np.searchsorted(reached, level)) for level in (tail, 1.0 - tail))
+    return low, int(chance.argmax()), min(high, len(r) - 1)
