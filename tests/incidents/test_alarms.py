@@ -172,16 +172,25 @@ def test_the_onset_interval_holds_the_onset_nine_times_in_ten(correlation: float
 
 
 @pytest.mark.data
-def test_nab_beside_the_windowed_gaussian(data_dir: Path) -> None:
-    """On the ad exchange, at as many detections, we hit no fewer windows."""
+def test_nab_where_anomalies_are_single_values_a_cusum_is_the_wrong_tool(data_dir: Path) -> None:
+    """On the ad exchange anomalies are single hours: the windowed Gaussian finds more, and we say so."""
     series = bench_alarms.recordings(data_dir / "anomaly_nab", ["realAdExchange"])
-    assert sum(len(one.windows) for one in series) == 14
     found = bench_alarms.compare(series)
     ours, matched = found["ours"], list(found.values())[2]
-    assert ours["windows"] == 14
-    assert ours["recall"] >= matched["recall"] - 1e-9
+    assert ours["windows"] == matched["windows"] == 14
+    assert 0.1 < ours["recall"] < matched["recall"]
     assert 0.0 < ours["precision"] <= 1.0
-    assert ours["delay_share_of_window"] < 1.0
+    assert ours["delay_share_of_window"] < 0.5
+
+
+@pytest.mark.data
+@pytest.mark.soak
+def test_nab_where_anomalies_last_we_find_more(data_dir: Path) -> None:
+    series = bench_alarms.recordings(data_dir / "anomaly_nab", ["realKnownCause"])
+    found = bench_alarms.compare(series)
+    ours, matched = found["ours"], list(found.values())[2]
+    assert ours["recall"] > 1.5 * matched["recall"]
+    assert ours["precision"] > 1.5 * matched["precision"]
 
 
 def test_the_windowed_gaussian_is_the_slow_obvious_one() -> None:
