@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,9 +21,11 @@ from mangaassist.features.catalog import Catalog
 from mangaassist.features.catalog.feature import Value
 from mangaassist.features.online import Generation, Manifest, OnlineStore, copy
 from mangaassist.features.point_in_time import Reason
-from mangaassist.features.records import Group, groups_of, instant_of, microseconds
+from mangaassist.features.records import Group, Version, groups_of, instant_of, microseconds
 
 _MICROSECOND = timedelta(microseconds=1)
+# A member of an enum costs a lookup each time it is named.
+_VALUE, _MISSING, _STALE, _DEFAULT, _FALLBACK = Reason
 _FIRST_VALUE = 4  # in a version, after its times and its nulls
 
 Key = str | None
@@ -68,11 +70,16 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What is being read: a generation or, without one, defaults only."""
+    """What is being read: a generation and its watermark or, without one, defaults only."""
 
     manifest: Manifest | None
     generation: Generation | None
     problem: str
+    since: int = 0
+
+    @classmethod
+    def of(cls, manifest: Manifest, generation: Generation, problem: str) -> _View:
+        return cls(manifest, generation, problem, microseconds(manifest.watermark))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +140,7 @@ class OnlineReader:
                     return
                 view = self._view
                 if view.problem or view.manifest is None or view.manifest.generation != manifest.generation:
-                    self._view = _View(manifest, self._store.open(manifest), "")
+                    self._view = _View.of(manifest, self._store.open(manifest), "")
                     self._keep_copy(manifest)
             except MangaAssistError as error:
                 self._view = self._last_good(str(error))
@@ -201,7 +208,7 @@ class OnlineReader:
         """The newest generation that can still be opened, other than ``without``."""
         view = self._view
         if view.generation is not None and view.generation is not without:
-            return _View(view.manifest, view.generation, problem)
+            return replace(view, problem=problem)
         for store in (self._copy_in, self._store):
             if store is None:
                 continue
@@ -215,7 +222,7 @@ class OnlineReader:
                 except MangaAssistError:
                     continue
                 if opened is not without:
-                    return _View(manifest, opened, problem)
+                    return _View.of(manifest, opened, problem)
         return _View(None, None, problem)
 
 
@@ -225,20 +232,27 @@ def _read(
     entities: Mapping[str, Sequence[Key]],
     moment: int,
 ) -> Served:
-    served = Served({}, {}, {}, {}, view.manifest, view.problem)
-    size = max((len(keys) for keys in entities.values()), default=0)
-    good = Reason.FALLBACK if view.problem else Reason.VALUE
-    if view.manifest is not None:
-        moment = max(moment, microseconds(view.manifest.watermark))
+    values: dict[str, Sequence[Value]] = {}
+    reasons: dict[str, Sequence[Reason]] = {}
+    events: dict[str, Sequence[int | None]] = {}
+    ingested: dict[str, Sequence[int | None]] = {}
+    good = _FALLBACK if view.problem else _VALUE
+    moment = max(moment, view.since)
     for group, wanted in plan:
-        keys = entities.get(group.entity) or [None] * size
+        keys = entities.get(group.entity)
+        if keys is None:
+            keys = [None] * max(map(len, entities.values()), default=0)
         versions = _versions(view, group, keys, moment)
+        happened = [None if one is None else one[1] for one in versions]
+        arrived = [None if one is None else one[2] for one in versions]
         for one in wanted:
-            _settle(served, one, keys, versions, moment=moment, good=good)
-    return served
+            name = one.name
+            values[name], reasons[name] = _settle(one, keys, versions, moment, good)
+            events[name], ingested[name] = happened, arrived
+    return Served(values, reasons, events, ingested, view.manifest, view.problem)
 
 
-def _versions(view: _View, group: Group, keys: Sequence[Key], moment: int) -> list[tuple[Any, ...] | None]:
+def _versions(view: _View, group: Group, keys: Sequence[Key], moment: int) -> list[Version | None]:
     if view.generation is None:
         return [None] * len(keys)
     found = view.generation.get([group.key(key) if key is not None else group.prefix for key in keys])
@@ -247,14 +261,8 @@ def _versions(view: _View, group: Group, keys: Sequence[Key], moment: int) -> li
 
 
 def _settle(
-    served: Served,
-    wanted: _Wanted,
-    keys: Sequence[Key],
-    versions: Sequence[tuple[Any, ...] | None],
-    *,
-    moment: int,
-    good: Reason,
-) -> None:
+    wanted: _Wanted, keys: Sequence[Key], versions: Sequence[Version | None], moment: int, good: Reason
+) -> tuple[list[Value], list[Reason]]:
     """Values and reasons of one feature, by the rules of point_in_time."""
     values: list[Value] = []
     reasons: list[Reason] = []
@@ -262,21 +270,18 @@ def _settle(
     for key, version in zip(keys, versions, strict=True):
         value = default
         if key is None:
-            reason = Reason.MISSING
+            reason = _MISSING
         elif version is None:
-            reason = Reason.DEFAULT
+            reason = _DEFAULT
         elif version[1] < oldest:
-            reason = Reason.STALE
+            reason = _STALE
         elif version[3] & bit:
-            reason = Reason.MISSING
+            reason = _MISSING
         else:
             reason, value = good, version[position]
         values.append(value)
         reasons.append(reason)
-    name = wanted.name
-    served.values[name], served.reasons[name] = values, reasons  # type: ignore[index]
-    served.events[name] = [None if one is None else one[1] for one in versions]  # type: ignore[index]
-    served.ingested[name] = [None if one is None else one[2] for one in versions]  # type: ignore[index]
+    return values, reasons
 
 
 def _shown(count: int | None) -> str | None:
