@@ -289,6 +289,19 @@ def test_other_preprocessing_is_refused(model: TextModel) -> None:
         formats.load(resealed(model.files(), preprocessing_digest="0" * 64))
 
 
+def test_the_encoder_of_another_fit_is_refused(model: TextModel) -> None:
+    """FEA-4: model and encoder are one artifact, also when the other encoder fits in shape."""
+    words = model.vocabulary.word.terms
+    terms = {"word": [*words[1:], words[0]], "character": list(model.vocabulary.character.terms)}
+    other = {**model.files(), "vocabulary.json": canonical_json(terms)}
+    with pytest.raises(IntegrityError, match=r"vocabulary\.json: expected the bytes with digest"):
+        formats.load(other)
+    manifest = orjson.loads(other["manifest.json"])
+    del manifest["files"]["vocabulary.json"]
+    with pytest.raises(IntegrityError, match=r"vocabulary\.json: expected a digest in the manifest"):
+        formats.load({**other, "manifest.json": canonical_json(manifest)})
+
+
 def test_preprocessing_digest_notices_behaviour(monkeypatch: pytest.MonkeyPatch) -> None:
     """TRN-6: a change of what the code does to text changes the digest."""
     before = preprocessing.preprocessing_digest()

@@ -81,8 +81,11 @@ def read_manifest(files: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _check_files(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-    recorded = manifest["files"]
-    for name, expected in recorded.items() if isinstance(recorded, dict) else ():
+    recorded = manifest["files"] if isinstance(manifest["files"], dict) else {}
+    for name in sorted({*files} - {*recorded, MANIFEST}):
+        # Model and encoder are one: a part nobody vouches for may be another fit's.
+        raise IntegrityError(name, expected="a digest in the manifest", got="none", next_step=_REPLAY)
+    for name, expected in recorded.items():
         found = digest_bytes(files[name]) if name in files else "nothing"
         if found != expected:
             raise IntegrityError(
