@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 
 from mangaassist.core.errors import Unavailable
+from mangaassist.lifecycle.feature_reports import feature_reads
 from mangaassist.lifecycle.jobs import NO_MOVE
 from mangaassist.lifecycle.oncall import stored
 from mangaassist.lifecycle.oncall_metrics import expose
@@ -18,7 +19,7 @@ from mangaassist.lifecycle.running import SERVING, Running
 from mangaassist.lifecycle.schedule import Last
 from mangaassist.serving.app import create_app
 from mangaassist.serving.service import Service
-from mangaassist.web import experiment_pages, labels, oncall
+from mangaassist.web import experiment_pages, labels, oncall, version_pages
 from mangaassist.web.calibration import calibration_view
 from mangaassist.web.changes import change_routes
 from mangaassist.web.control import authorizer, control_routes
@@ -26,6 +27,7 @@ from mangaassist.web.experiments import experiment_view, experiments_view
 from mangaassist.web.guardrails import guardrails_view
 from mangaassist.web.pages import router
 from mangaassist.web.status import status_view
+from mangaassist.web.versions import version_view
 from mangaassist.web.view import SERVICE, Missing
 
 
@@ -36,6 +38,7 @@ def create(platform: Platform) -> FastAPI:
         platform.registry,
         platform.clock,
         server=platform.models,
+        features=feature_reads(platform),
     )
     allowed = authorizer(platform)
     return create_app(
@@ -46,6 +49,10 @@ def create(platform: Platform) -> FastAPI:
             change_routes(platform, allowed),
             router(lambda: status_view(platform)),
             _experiments(platform),
+            version_pages.router(
+                lambda story, number: version_view(platform, story, number),
+                lambda sentence, back: Missing(platform.clock.now(), sentence, back, SERVICE),
+            ),
             _labels(platform),
             oncall.router(lambda: stored(platform), platform.clock.now),
         ],
