@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.experiments.examples import RERANKER, line_of, replaced
 
+from mangaassist.core.document import read
 from mangaassist.core.errors import InputError
 from mangaassist.experiments.catalog import load
-from mangaassist.experiments.document import read
 from mangaassist.experiments.plan import Correction, Kind, Rule
 from mangaassist.experiments.schema import BINDING, Purpose, read_plan
 

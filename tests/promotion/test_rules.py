@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.promotion.samples import AT
 
-from mangaassist.core.story import RolloutPolicy
+from mangaassist.core.story import RolloutPolicy, Rules
 from mangaassist.core.verdict import Status, Verdict
 from mangaassist.promotion.differences import TESTS, harm_verdicts, non_inferiority, rate_difference
 from mangaassist.promotion.evidence import (
@@ -22,7 +22,7 @@ from mangaassist.promotion.evidence import (
     StageEvidence,
 )
 from mangaassist.promotion.latency import Latency, latency_bin
-from mangaassist.promotion.rules import Rules, abort_verdicts
+from mangaassist.promotion.rules import abort_verdicts
 
 RULES = Rules()
 POLICY = RolloutPolicy()

@@ -18,9 +18,8 @@ from typer.testing import CliRunner
 
 from mangaassist.cli.promotion import app
 from mangaassist.core.errors import InputError
-from mangaassist.core.story import RolloutPolicy
+from mangaassist.core.story import RolloutPolicy, Rules
 from mangaassist.promotion.differences import TESTS, tuning_n
-from mangaassist.promotion.rules import Rules
 from mangaassist.promotion.simulated_days import LOOKS_A_DAY, Days, Traffic, draw_days
 from mangaassist.promotion.simulated_rates import (
     AIM,

@@ -103,8 +103,8 @@ def ramp(
 ) -> None:
     """Move the exposure to a registered step; nobody changes arms."""
     from mangaassist.core.clock import SystemClock
+    from mangaassist.core.document import read
     from mangaassist.experiments import registry
-    from mangaassist.experiments.document import read
 
     here = session(context, home, as_json)
     step = read(f"share: {share}", source="SHARE").mapping()["share"].number(above=0)

@@ -57,7 +57,7 @@ def threshold(
 
     from mangaassist.cli import render
     from mangaassist.core.clock import SystemClock
-    from mangaassist.experiments.document import read
+    from mangaassist.core.document import read
     from mangaassist.experiments.governance import change_threshold
 
     here = session(context, home, as_json)
@@ -81,8 +81,8 @@ def follow_up(
 ) -> None:
     """Record what became of the vetoed guardrails after an override."""
     from mangaassist.core.clock import SystemClock
+    from mangaassist.core.document import read
     from mangaassist.experiments import overrides
-    from mangaassist.experiments.document import read
 
     here = session(context, home, as_json)
     findings = {

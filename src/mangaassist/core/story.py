@@ -96,6 +96,7 @@ class LabelPolicy:
         sources: accepted label sources, highest priority first; "*" accepts any other. Production needs
             labels from at least two (LAB-3).
         maturity: how long after capture a label counts as final.
+        golden_refresh: how old the newest golden row may be before the set is stale (EVA-1: quarterly).
         agreement_floor: kappa below which a lot is rejected, per language pool (LAB-4, LAB-7).
         holdout_floor: kappa below which an accepted lot stays out of hold-outs.
         precision_floor: lower confidence bound on programmatic and LLM precision (LAB-6).
@@ -107,6 +108,7 @@ class LabelPolicy:
 
     sources: tuple[str, ...] = ("vendor", "programmatic", "llm")
     maturity: timedelta = timedelta(0)
+    golden_refresh: timedelta = timedelta(days=92)
     agreement_floor: float = 0.65
     holdout_floor: float = 0.75
     precision_floor: float = 0.90
@@ -126,6 +128,63 @@ class CanaryStage:
 
 
 @dataclass(frozen=True, slots=True)
+class Rules:
+    """The numbers shadow and canary are judged by; the first block is the source's.
+
+    Attributes:
+        safety_sigmas, safety_for: a safety metric this many standard errors below hold-out for longer than.
+        safety_window: the trailing window of that metric; half its time, so that one unlucky stretch cannot
+            fill it (with windows of the whole hour an equal canary is aborted on 1.3% of days, measured).
+        error_ratio, error_for: error rate above this multiple of the hold-out's for longer than.
+        latency_ratio, latency_for: p99 above this multiple of the hold-out's for longer than.
+        exception_share: share of canary requests an exception type unseen in the hold-out may reach.
+        certainty_z: standard errors by which a window's error rate or p99 must also differ from the
+            hold-out's; twice a rate of 1% is one unlucky request in a window of fifty.
+        minimum_window: requests of each arm a window needs before a rule about rates applies to it.
+        minimum_latency: requests of each arm a window needs before its p99 means anything.
+        minimum_exceptions: how often a new exception type must have been seen.
+        latency_floor_ms: a p99 that is slower by less than this is not slower to anybody.
+        harm_alpha: chance, over the whole rollout and all metrics and languages, of calling an equal
+            challenger harmful.
+        non_inferiority_alpha: chance of calling a challenger worse by the margin not inferior.
+        minimum_cohort: canary requests a language needs before a verdict about it.
+        silence: how long an arm may be silent while traffic exists before its evidence is stale.
+        outcome_silence: how long no outcome may become known before the evidence is stale.
+        disagreement, cohort_disagreement: share of different answers in shadow, overall and in a language,
+            above which a person has to review them.
+        disagreement_limit: share above which shadow fails without a review.
+        error_limit, latency_p95_ms, resolved_floor: absolute limits where there is no champion to compare
+            with.
+    """
+
+    safety_sigmas: float = 2.0
+    safety_for: timedelta = timedelta(hours=1)
+    error_ratio: float = 2.0
+    error_for: timedelta = timedelta(minutes=5)
+    latency_ratio: float = 1.5
+    latency_for: timedelta = timedelta(minutes=15)
+    exception_share: float = 0.001
+
+    safety_window: timedelta = timedelta(minutes=30)
+    certainty_z: float = 3.0
+    minimum_window: int = 20
+    minimum_latency: int = 100
+    minimum_exceptions: int = 2
+    latency_floor_ms: float = 1.0
+    harm_alpha: float = 0.01
+    non_inferiority_alpha: float = 0.05
+    minimum_cohort: int = 30
+    silence: timedelta = timedelta(minutes=30)
+    outcome_silence: timedelta = timedelta(hours=24)
+    disagreement: float = 0.10
+    cohort_disagreement: float = 0.15
+    disagreement_limit: float = 0.50
+    error_limit: float = 0.01
+    latency_p95_ms: float = 15.0
+    resolved_floor: float = 0.50
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutPolicy:
     """Shadow and canary (PRO-2, PRO-3) with the numbers of the source as defaults.
 
@@ -137,6 +196,9 @@ class RolloutPolicy:
         hold: how long past its planned end a stage may stay undecided before it rolls back.
         margin: the largest tolerated loss of the online metric, absolute.
         rollback_within: the acceptance criterion of PRO-4.
+        extended: the stage a canary has in addition when the offline gate is not trusted (EVA-3).
+        always_extended: whether it has it every time: offline metrics say little about this story.
+        rules: the numbers the stages are judged by.
     """
 
     shadow: timedelta = timedelta(hours=24)
@@ -150,6 +212,9 @@ class RolloutPolicy:
     hold: timedelta = timedelta(days=3)
     margin: float = 0.05
     rollback_within: timedelta = timedelta(seconds=60)
+    extended: CanaryStage = CanaryStage("canary_10", 0.10, timedelta(days=14), 200)
+    always_extended: bool = False
+    rules: Rules = Rules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +244,21 @@ class Budget:
     per_thousand: float
 
 
+Enforcement = Literal["block", "flag", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Enforced:
+    """What a finding may do: decide ("block"), inform ("flag") or not be there ("off").
+
+    Attributes:
+        verdict: name of the verdict; "*" stands for any text ("bias.*").
+    """
+
+    verdict: str
+    mode: Enforcement
+
+
 @dataclass(frozen=True, slots=True)
 class Story:
     """One production model, specified.
@@ -191,6 +271,8 @@ class Story:
         features: names in the feature catalog read point in time for every example; may be empty.
         window: which labels a retrain reads.
         thresholds: the offline gate.
+        enforced: which verdicts block, flag or are off where that differs from what they say of themselves;
+            the last that fits counts.
         slices: columns whose values (and crosses) are evaluated apart.
         safety_critical: labels whose recall may never regress.
         out_of_scope_label: label meaning "none of these"; such rows tune and measure abstention.
@@ -208,6 +290,7 @@ class Story:
     features: tuple[str, ...] = ()
     window: Window = Window("cumulative")
     thresholds: tuple[Threshold, ...] = ()
+    enforced: tuple[Enforced, ...] = ()
     slices: tuple[str, ...] = ("language",)
     safety_critical: tuple[str, ...] = ()
     out_of_scope_label: str | None = None

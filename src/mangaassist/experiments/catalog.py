@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 
+from mangaassist.core.document import Value, read
 from mangaassist.core.identity import digest
-from mangaassist.experiments.document import Value, read
 
 
 @dataclass(frozen=True, slots=True)

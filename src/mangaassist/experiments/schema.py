@@ -8,10 +8,10 @@ from enum import StrEnum
 from functools import partial
 from typing import Literal, TypeVar, cast
 
+from mangaassist.core.document import Value, read
 from mangaassist.experiments import schema_design as design
 from mangaassist.experiments import schema_metrics as metrics
 from mangaassist.experiments.catalog import Catalog, load
-from mangaassist.experiments.document import Value, read
 from mangaassist.experiments.plan import (
     Columns,
     Correction,

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Literal, cast
 
+from mangaassist.core.document import Value
 from mangaassist.core.errors import nearest
 from mangaassist.experiments.catalog import Catalog
-from mangaassist.experiments.document import Value
 from mangaassist.experiments.plan import CohortDimension, Columns, Condition, Looks, Method, Population
 
 _OPERATORS = ("in", "not_in", "at_least", "at_most")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from mangaassist.core.document import Value
 from mangaassist.core.errors import nearest
 from mangaassist.experiments.catalog import Catalog
-from mangaassist.experiments.document import Value
 from mangaassist.experiments.plan import (
     Better,
     Covariate,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from datetime import date
 
-from mangaassist.experiments.document import Value
+from mangaassist.core.document import Value
 from mangaassist.portfolio.framing import (
     Bend,
     Framing,

@@ -6,8 +6,8 @@ import math
 import re
 from collections.abc import Mapping
 
+from mangaassist.core.document import Value, read
 from mangaassist.core.errors import InputError, nearest
-from mangaassist.experiments.document import Value, read
 
 _LEAST, _MOST = 1e-9, 1e15
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

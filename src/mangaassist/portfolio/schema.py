@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mangaassist.core.document import Value
 from mangaassist.core.errors import nearest
-from mangaassist.experiments.document import Value
 from mangaassist.portfolio.candidates import COST_RISKS, Candidate, Kind, Learning, Past, Portfolio, Premortem
 from mangaassist.portfolio.graph import circle
 from mangaassist.portfolio.reading import (

@@ -10,12 +10,13 @@ from math import sqrt
 import polars as pl
 
 from mangaassist.core.errors import InputError
+from mangaassist.core.story import Rules
 from mangaassist.core.verdict import Status, Verdict
 from mangaassist.promotion.accumulator import rebuild
 from mangaassist.promotion.comparisons import errors_against, latency_against
 from mangaassist.promotion.evidence import RESOLVED, ArmEvidence, StageEvidence
 from mangaassist.promotion.registry import Registry
-from mangaassist.promotion.rules import Rules, new_exceptions
+from mangaassist.promotion.rules import new_exceptions
 from mangaassist.promotion.versions import SHADOW
 
 _STAGE = "canary"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from mangaassist.core.story import Rules
 from mangaassist.core.verdict import Status, Verdict
 from mangaassist.promotion.differences import LANGUAGES
 from mangaassist.promotion.evidence import ALL, ERROR, RESOLVED, Agreement, ArmEvidence, StageEvidence
-from mangaassist.promotion.rules import Rules
 from mangaassist.stats.intervals import clopper_lower, wilson
 
 _ABSOLUTE = "There is no champion to compare with"

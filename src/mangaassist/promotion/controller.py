@@ -16,13 +16,12 @@ from typing import Final, Protocol
 
 from mangaassist.core.errors import GateRefused, InputError, Unavailable
 from mangaassist.core.identity import canonical_json
-from mangaassist.core.story import CanaryStage, RolloutPolicy, Story
+from mangaassist.core.story import CanaryStage, RolloutPolicy, Rules, Story
 from mangaassist.core.verdict import Action, Decision, Status, Verdict, decide
 from mangaassist.promotion import stages
 from mangaassist.promotion.baseline import baseline_verdicts
 from mangaassist.promotion.evidence import StageEvidence
 from mangaassist.promotion.registry import Registry
-from mangaassist.promotion.rules import Rules
 from mangaassist.promotion.versions import CAP_SHADOW, SHADOW, Deployment
 from mangaassist.storage.ledger import Entry, Ledger
 

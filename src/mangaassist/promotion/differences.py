@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from math import sqrt
 
-from mangaassist.core.story import RolloutPolicy
+from mangaassist.core.story import RolloutPolicy, Rules
 from mangaassist.core.verdict import Status, Verdict
 from mangaassist.promotion.evidence import ALL, ERROR, METRICS, RESOLVED, Rate, StageEvidence
-from mangaassist.promotion.rules import Rules
 from mangaassist.stats.intervals import Estimate
 from mangaassist.stats.sequential import always_valid_interval
 

@@ -14,66 +14,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from math import erfc, sqrt
 
+from mangaassist.core.story import Rules
 from mangaassist.core.verdict import Status, Verdict
 from mangaassist.promotion.evidence import BUCKET_SECONDS, ArmEvidence, Bucket, StageEvidence
 from mangaassist.promotion.latency import Latency
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Thresholds of shadow and canary; the first block is the source's.
-
-    Attributes:
-        safety_sigmas, safety_for: a safety metric this many standard errors below hold-out for longer than.
-        safety_window: the trailing window of that metric; half its time, so that one unlucky stretch cannot
-            fill it (with windows of the whole hour an equal canary is aborted on 1.3% of days, measured).
-        error_ratio, error_for: error rate above this multiple of the hold-out's for longer than.
-        latency_ratio, latency_for: p99 above this multiple of the hold-out's for longer than.
-        exception_share: share of canary requests an exception type unseen in the hold-out may reach.
-        certainty_z: standard errors by which a window's error rate or p99 must also differ from the
-            hold-out's; twice a rate of 1% is one unlucky request in a window of fifty.
-        minimum_window: requests of each arm a window needs before a rule about rates applies to it.
-        minimum_latency: requests of each arm a window needs before its p99 means anything.
-        minimum_exceptions: how often a new exception type must have been seen.
-        latency_floor_ms: a p99 that is slower by less than this is not slower to anybody.
-        harm_alpha: chance, over the whole rollout and all metrics and languages, of calling an equal
-            challenger harmful.
-        non_inferiority_alpha: chance of calling a challenger worse by the margin not inferior.
-        minimum_cohort: canary requests a language needs before a verdict about it.
-        silence: how long an arm may be silent while traffic exists before its evidence is stale.
-        outcome_silence: how long no outcome may become known before the evidence is stale.
-        disagreement, cohort_disagreement: share of different answers in shadow, overall and in a language,
-            above which a person has to review them.
-        disagreement_limit: share above which shadow fails without a review.
-        error_limit, latency_p95_ms, resolved_floor: absolute limits where there is no champion to compare
-            with.
-    """
-
-    safety_sigmas: float = 2.0
-    safety_for: timedelta = timedelta(hours=1)
-    error_ratio: float = 2.0
-    error_for: timedelta = timedelta(minutes=5)
-    latency_ratio: float = 1.5
-    latency_for: timedelta = timedelta(minutes=15)
-    exception_share: float = 0.001
-
-    safety_window: timedelta = timedelta(minutes=30)
-    certainty_z: float = 3.0
-    minimum_window: int = 20
-    minimum_latency: int = 100
-    minimum_exceptions: int = 2
-    latency_floor_ms: float = 1.0
-    harm_alpha: float = 0.01
-    non_inferiority_alpha: float = 0.05
-    minimum_cohort: int = 30
-    silence: timedelta = timedelta(minutes=30)
-    outcome_silence: timedelta = timedelta(hours=24)
-    disagreement: float = 0.10
-    cohort_disagreement: float = 0.15
-    disagreement_limit: float = 0.50
-    error_limit: float = 0.01
-    latency_p95_ms: float = 15.0
-    resolved_floor: float = 0.50
 
 
 def abort_verdicts(evidence: StageEvidence, rules: Rules) -> list[Verdict]:

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import special
 
 from mangaassist.core.errors import InputError
-from mangaassist.core.story import CanaryStage, RolloutPolicy
+from mangaassist.core.story import CanaryStage, RolloutPolicy, Rules
 from mangaassist.promotion.controller import holdout_share
 from mangaassist.promotion.evidence import (
     ALL,
@@ -32,7 +32,6 @@ from mangaassist.promotion.evidence import (
     StageEvidence,
 )
 from mangaassist.promotion.latency import GROWTH, Latency, latency_bin
-from mangaassist.promotion.rules import Rules
 from mangaassist.stats.domain import FloatArray, IntArray
 
 LOOKS_A_DAY = 24 * 3600 // BUCKET_SECONDS

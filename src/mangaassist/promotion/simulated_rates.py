@@ -14,12 +14,12 @@ from typing import Any, Final
 import numpy as np
 
 from mangaassist.core.errors import InputError, nearest
-from mangaassist.core.story import RolloutPolicy
+from mangaassist.core.story import RolloutPolicy, Rules
 from mangaassist.core.verdict import Status, worst
 from mangaassist.promotion import simulated_screens as screens
 from mangaassist.promotion.differences import harm_verdicts
 from mangaassist.promotion.evidence import RESOLVED, SAFETY, StageEvidence
-from mangaassist.promotion.rules import Rules, abort_verdicts
+from mangaassist.promotion.rules import abort_verdicts
 from mangaassist.promotion.simulated_days import LOOKS_A_DAY, REQUESTS, Days, Traffic, draw_days
 from mangaassist.promotion.simulated_screens import Looks
 from mangaassist.promotion.stages import canary_verdicts

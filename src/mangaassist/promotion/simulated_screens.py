@@ -12,10 +12,9 @@ from datetime import timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from mangaassist.core.story import RolloutPolicy
+from mangaassist.core.story import RolloutPolicy, Rules
 from mangaassist.promotion.differences import TESTS, tuning_n
 from mangaassist.promotion.evidence import BUCKET_SECONDS, ERROR, METRICS, RESOLVED
-from mangaassist.promotion.rules import Rules
 from mangaassist.promotion.simulated_days import Days, latency_milliseconds
 from mangaassist.stats.domain import FloatArray, IntArray
 from mangaassist.stats.sequential import critical_z

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from mangaassist.core.story import CanaryStage, RolloutPolicy
+from mangaassist.core.story import CanaryStage, RolloutPolicy, Rules
 from mangaassist.core.verdict import Status, Verdict
 from mangaassist.promotion.comparisons import (
     absolute_errors,
@@ -21,7 +21,7 @@ from mangaassist.promotion.comparisons import (
 )
 from mangaassist.promotion.differences import harm_verdicts, non_inferiority
 from mangaassist.promotion.evidence import RESOLVED, ArmEvidence, StageEvidence
-from mangaassist.promotion.rules import Rules, abort_verdicts, new_exceptions
+from mangaassist.promotion.rules import abort_verdicts, new_exceptions
 
 _SILENT = 7.0
 """Requests an arm should have had since its last one: silence is then chance with odds of exp(-7)."""

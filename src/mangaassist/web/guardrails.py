@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from mangaassist.core.document import Value
 from mangaassist.core.errors import MangaAssistError
 from mangaassist.core.verdict import Verdict
 from mangaassist.experiments import catalog, governance, overrides, registry
-from mangaassist.experiments.document import Value
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.stats.intervals import wilson
 from mangaassist.storage.ledger import Ledger

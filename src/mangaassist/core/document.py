@@ -153,7 +153,7 @@ def read(text: str, *, source: str) -> Value:
         raise refusal(source, line, "", expected="YAML", got=problem, next_step=step) from error
     if node is None:
         step = "Start from the example in the guide."
-        raise refusal(source, 1, "", expected="an experiment", got="an empty file", next_step=step)
+        raise refusal(source, 1, "", expected="a document", got="an empty file", next_step=step)
     return _value(node, "", source)
 
 
