@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from mangaassist.stats.intervals import newcombe, two_sided_z
 
@@ -39,20 +40,24 @@ class Change:
 
 
 def paired_change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Change:
-    """The same rows under both models, shape (n,) each with n >= 1.
+    """The same rows under both models, shape (n,) each with n >= 1; see :func:`change_of`."""
+    lost, gained = int((before & ~after).sum()), int((~before & after).sum())
+    return change_of(len(after), int(before.sum()), int(after.sum()), lost, gained)
+
+
+def change_of(n: int, before: int, after: int, lost: int, gained: int) -> Change:
+    """``n`` rows under both models, of which ``before`` and ``after`` were right.
 
     The p-value is McNemar's exact one: only rows on which the two differ say anything. The interval is
     Wald's for paired proportions with Agresti and Min's (2005, Statistics in Medicine 24, 729-740) half a
     row added to each of the four cells, which keeps its coverage when the two models hardly differ.
     """
-    n = len(after)
-    lost, gained = int((before & ~after).sum()), int((~before & after).sum())
-    p_worse = float(stats.binom.sf(lost - 1, lost + gained, 0.5)) if lost + gained else 1.0
+    p_worse = float(special.bdtrc(lost - 1, lost + gained, 0.5)) if lost else 1.0
     total, b, c = n + 2, lost + 0.5, gained + 0.5
     centre = (c - b) / total
-    half = two_sided_z(0.95) * float(np.sqrt(b + c - (c - b) ** 2 / total)) / total
+    half = two_sided_z(0.95) * sqrt(b + c - (c - b) ** 2 / total) / total
     low, high = max(-1.0, centre - half), min(1.0, centre + half)
-    return Change(float(before.mean()), float(after.mean()), lost, gained, low, high, p_worse, n)
+    return Change(before / n, after / n, lost, gained, low, high, p_worse, n)
 
 
 def unpaired_change(before: tuple[int, int], after: tuple[int, int]) -> Change:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from mangaassist.core.errors import InputError
-from mangaassist.evaluation.paired import Change, paired_change
+from mangaassist.evaluation.paired import Change, change_of
 from mangaassist.evaluation.report import Answers, Slice, SliceMatrix
 from mangaassist.stats.intervals import wilson
 from mangaassist.stats.multiple import holm
@@ -22,13 +22,28 @@ _DEEPEST_CROSS = 3
 _FLAG_BELOW = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class _Dimension:
-    """Values of one dimension and the code of each in-scope row."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cells:
+    """The in-scope rows, counted once per combination of all dimensions that occurs; crosses add these up.
 
-    name: str
-    values: tuple[str, ...]
+    Attributes:
+        names: of the dimensions, d of them.
+        values: the values of each dimension.
+        codes: which value of each dimension a cell has, shape (d, cells).
+        n: rows of each cell, shape (cells,).
+        counts: rows of each cell for which each of the flags holds, shape (flags, cells).
+    """
+
+    names: tuple[str, ...]
+    values: tuple[tuple[str, ...], ...]
     codes: NDArray[np.int64]
+    n: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    @property
+    def totals(self) -> tuple[int, int]:
+        """Rows, and those for which the first flag holds."""
+        return int(self.n.sum()), int(self.counts[0].sum())
 
 
 def slice_matrix(answers: Answers, dimensions: Sequence[str], *, minimum: int = MINIMUM) -> SliceMatrix:
@@ -41,67 +56,101 @@ def slice_matrix(answers: Answers, dimensions: Sequence[str], *, minimum: int = 
         dimensions: the story's slice columns; those the rows lack are reported as absent.
         minimum: rows below which a slice is reported as insufficient and not tested.
     """
-    found = _dimensions(answers, dimensions)
-    correct, answered = answers.correct[answers.in_scope], answers.answered[answers.in_scope]
+    cells = _cells(answers, dimensions, answers.correct, answers.answered)
     slices = [
-        one for names, index in _crosses(found) for one in _counted(names, index, correct, answered, minimum)
+        one
+        for names, n, (right, spoke) in _crosses(cells)
+        for one in _counted(names, n, right, spoke, minimum)
     ]
     absent = tuple(name for name in dimensions if name not in answers.dimensions and name != LABEL)
-    return SliceMatrix(tuple(_test(slices, len(correct), int(correct.sum()))), minimum, absent)
+    return SliceMatrix(tuple(_test(slices, *cells.totals)), minimum, absent)
 
 
-def _dimensions(answers: Answers, names: Sequence[str]) -> list[_Dimension]:
+def _cells(answers: Answers, names: Sequence[str], *flags: NDArray[np.bool_]) -> _Cells:
+    """Count the in-scope rows by language, every dimension of ``names`` they have, and true label."""
     inside = answers.in_scope
     wanted = dict.fromkeys(("language", *names))
-    columns: Mapping[str, Sequence[str]] = {
-        **{name: answers.dimensions[name] for name in wanted if name in answers.dimensions},
-        LABEL: [answers.labels[code] for code in answers.actual],
-    }
-    made = []
-    for name, column in columns.items():
-        values, codes = np.unique(np.array(column, dtype=object)[inside], return_inverse=True)
-        made.append(_Dimension(name, tuple(values.tolist()), codes.astype(np.int64)))
-    return made
+    coded = {name: _coded(answers.dimensions[name], inside) for name in wanted if name in answers.dimensions}
+    coded[LABEL] = _coded([answers.labels[code] for code in answers.actual], inside)
+    cell = np.zeros(int(inside.sum()), dtype=np.int64)
+    for values, codes in coded.values():
+        # Squeezed after every dimension, so that the code of a cell never outgrows the rows.
+        cell = _squeezed(cell * len(values) + codes)
+    n = np.bincount(cell)
+    member = np.zeros(len(n), dtype=np.int64)
+    member[cell] = np.arange(len(cell))
+    return _Cells(
+        tuple(coded),
+        tuple(values for values, _ in coded.values()),
+        np.stack([codes[member] for _, codes in coded.values()]),
+        n,
+        np.stack([np.bincount(cell[flag[inside]], minlength=len(n)) for flag in flags]),
+    )
 
 
-def _crosses(found: Sequence[_Dimension]) -> Iterator[tuple[list[str], NDArray[np.int64]]]:
-    """Names of the slices of each cross of one to three dimensions, and the slice of each in-scope row."""
-    for depth in range(1, min(_DEEPEST_CROSS, len(found)) + 1):
-        for cross in combinations(found, depth):
-            sizes = tuple(len(one.values) for one in cross)
-            code = np.ravel_multi_index(tuple(one.codes for one in cross), sizes)
+def _squeezed(code: NDArray[np.int64]) -> NDArray[np.int64]:
+    """``code`` with the numbers that do not occur left out; by counting where that beats sorting."""
+    if len(code) and int(code.max()) > 4 * len(code):
+        return np.unique(code, return_inverse=True)[1]
+    return (np.cumsum(np.bincount(code) > 0) - 1)[code]
+
+
+def _coded(column: Sequence[str], inside: NDArray[np.bool_]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The sorted values of the in-scope rows, and the place of each row's value among them."""
+    known = sorted(set(column))
+    place = {value: index for index, value in enumerate(known)}
+    codes = np.fromiter(map(place.__getitem__, column), np.int64, len(column))[inside]
+    present = np.bincount(codes, minlength=len(known)) > 0
+    return tuple(np.array(known, dtype=object)[present]), (np.cumsum(present) - 1)[codes]
+
+
+def _crosses(
+    cells: _Cells,
+) -> Iterator[tuple[list[str], NDArray[np.int64], NDArray[np.int64]]]:
+    """Of each cross of one to three dimensions: names of its slices that have rows, their rows (slices,)
+    and their flagged rows (flags, slices)."""
+    for depth in range(1, min(_DEEPEST_CROSS, len(cells.names)) + 1):
+        for cross in combinations(range(len(cells.names)), depth):
+            sizes = tuple(len(cells.values[at]) for at in cross)
+            code = np.ravel_multi_index(tuple(cells.codes[at] for at in cross), sizes)
             present, index = np.unique(code, return_inverse=True)
             places = np.stack(np.unravel_index(present, sizes), axis=1)
             names = [
-                " & ".join(f"{one.name}={one.values[at]}" for one, at in zip(cross, place, strict=True))
+                " & ".join(
+                    f"{cells.names[at]}={cells.values[at][value]}"
+                    for at, value in zip(cross, place, strict=True)
+                )
                 for place in places
             ]
-            yield names, index
+            summed = [_added(index, one, len(present)) for one in (cells.n, *cells.counts)]
+            yield names, summed[0], np.stack(summed[1:])
+
+
+def _added(index: NDArray[np.intp], counts: NDArray[np.int64], slices: int) -> NDArray[np.int64]:
+    # Exact: float64 holds every whole number a count of rows can reach.
+    return np.bincount(index, weights=counts, minlength=slices).astype(np.int64)
 
 
 def _counted(
     names: Sequence[str],
-    index: NDArray[np.int64],
-    correct: NDArray[np.bool_],
-    answered: NDArray[np.bool_],
+    n: NDArray[np.int64],
+    right: NDArray[np.int64],
+    spoke: NDArray[np.int64],
     minimum: int,
 ) -> Iterator[Slice]:
-    n = np.bincount(index)
-    right = np.bincount(index, weights=correct).astype(np.int64)
-    spoke = np.bincount(index, weights=answered)
-    for row, name in enumerate(names):
-        estimate = wilson(int(right[row]), int(n[row]))
+    for name, rows, correct, answered in zip(names, n.tolist(), right.tolist(), spoke.tolist(), strict=True):
+        estimate = wilson(correct, rows)
         yield Slice(
             name=name,
-            n=int(n[row]),
-            correct=int(right[row]),
+            n=rows,
+            correct=correct,
             value=estimate.value,
             low=estimate.low,
             high=estimate.high,
-            answered=float(spoke[row] / n[row]),
+            answered=answered / rows,
             gap=None,
             p=None,
-            insufficient=bool(n[row] < minimum),
+            insufficient=rows < minimum,
             flagged=False,
         )
 
@@ -123,13 +172,14 @@ def slice_changes(
             got="different rows",
             next_step="Evaluate the champion again on the candidate's rows.",
         )
-    old, new = before.correct[after.in_scope], after.correct[after.in_scope]
-    changes = []
-    for names, index in _crosses(_dimensions(after, dimensions)):
-        sizes = np.bincount(index)
-        for slice_index in np.flatnonzero(sizes >= minimum):
-            rows = index == slice_index
-            changes.append((names[slice_index], paired_change(old[rows], new[rows])))
+    old, new = before.correct, after.correct
+    cells = _cells(after, dimensions, old, new, old & ~new, ~old & new)
+    changes = [
+        (name, change_of(*(int(one) for one in numbers)))
+        for names, n, counts in _crosses(cells)
+        for name, *numbers in zip(names, n, *counts, strict=True)
+        if numbers[0] >= minimum
+    ]
     if not changes:
         return []
     adjusted = holm([change.p_worse for _, change in changes])
