@@ -45,6 +45,32 @@ _JAPANESE_TO_ENGLISH = {
     "アラーム": "alarm", "リマインダー": "reminder",
 }  # fmt: skip
 
+# Old, simplified and cursive forms of everyday characters, which fonts, IMEs and Chinese shoppers put there.
+_KANJI_VARIANTS = {
+    "国": "國", "学": "學", "円": "圓", "画": "畫", "読": "讀", "気": "氣", "来": "來", "発": "發",
+    "売": "賣", "買": "买", "書": "书", "語": "语", "話": "话", "届": "屆", "変": "變", "対": "對",
+    "応": "應", "価": "價", "値": "值", "払": "拂", "換": "换", "説": "說", "総": "總", "歳": "歲",
+    "巻": "卷", "予": "豫", "約": "约", "員": "员", "辺": "邊", "会": "會", "万": "萬", "図": "圖",
+    "時": "时", "間": "间", "週": "周", "楽": "樂", "条": "條", "検": "檢", "験": "驗", "様": "樣",
+}  # fmt: skip
+# Everyday words written by their sound, as children and hurried people do.
+_KANJI_TO_KANA = {
+    "注文": "ちゅうもん", "返品": "へんぴん", "返金": "へんきん", "配送": "はいそう", "配達": "はいたつ",
+    "漫画": "まんが", "新刊": "しんかん", "予約": "よやく", "値段": "ねだん", "支払い": "しはらい",
+    "支払": "しはらい", "住所": "じゅうしょ", "在庫": "ざいこ", "本": "ほん", "巻": "かん", "届": "とど",
+    "教えて": "おしえて", "天気": "てんき", "今日": "きょう", "明日": "あした", "音楽": "おんがく",
+    "お願い": "おねがい", "変更": "へんこう", "確認": "かくにん", "商品": "しょうひん", "交換": "こうかん",
+    "探して": "さがして", "買い": "かい", "人": "ひと", "店": "みせ", "電話": "でんわ",
+}  # fmt: skip
+_SMALL_KANA = dict(
+    zip("ぁぃぅぇぉっゃゅょァィゥェォッャュョ", "あいうえおつやゆよアイウエオツヤユヨ", strict=True)
+)
+_LONG_VOWEL = {ord("ー"): "-", ord("～"): "ー", ord("〜"): "ー"}
+_MARKS = "\u3099\u309a"  # combining voicing marks, as Unicode decomposes to
+_VOICED = re.compile(
+    "[がぎぐげござじずぜぞだぢづでどばびぶべぼぱぴぷぺぽガギグゲゴザジズゼゾダヂヅデドバビブベボパピプペポ]"
+)
+
 
 def _neighbours() -> dict[str, str]:
     found: dict[str, str] = {}
@@ -135,6 +161,37 @@ def _to_hiragana(text: str, _: np.random.Generator) -> str:
     return text.translate(_KATAKANA_TO_HIRAGANA)
 
 
+def _kanji_variants(text: str, _: np.random.Generator) -> str:
+    return "".join(_KANJI_VARIANTS.get(character, character) for character in text)
+
+
+def _kanji_to_kana(text: str, generator: np.random.Generator) -> str:
+    """One known word, the longest, by its sound."""
+    present = [word for word in _KANJI_TO_KANA if word in text]
+    if not present:
+        return text
+    longest = [word for word in present if len(word) == max(map(len, present))]
+    word = longest[generator.integers(len(longest))]
+    return text.replace(word, _KANJI_TO_KANA[word], 1)
+
+
+def _voicing(text: str, generator: np.random.Generator) -> str:
+    """Voicing marks left out: the commonest slip of flick input."""
+
+    def unvoiced(letter: str) -> str:
+        return unicodedata.normalize("NFD", letter).rstrip(_MARKS)
+
+    return _edit(text, _VOICED, generator, unvoiced)
+
+
+def _small_kana(text: str, _: np.random.Generator) -> str:
+    return "".join(_SMALL_KANA.get(character, character) for character in text)
+
+
+def _long_vowel(text: str, _: np.random.Generator) -> str:
+    return text.translate(_LONG_VOWEL)
+
+
 def _mix_languages(text: str, generator: np.random.Generator) -> str:
     """Swap one known word for its translation; without one, add a polite word of the other language."""
     if detect_language(text) is Language.EN:
@@ -188,6 +245,11 @@ ATTACKS: Mapping[str, Rewrite] = {
     "half_width_kana": _half_width_kana,
     "katakana": _to_katakana,
     "hiragana": _to_hiragana,
+    "kanji_variants": _kanji_variants,
+    "kanji_to_kana": _kanji_to_kana,
+    "voicing_marks": _voicing,
+    "small_kana": _small_kana,
+    "long_vowel": _long_vowel,
     "code_mixing": _mix_languages,
     "homoglyphs": _homoglyphs,
     "zero_width": _invisible,
