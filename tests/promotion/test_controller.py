@@ -21,6 +21,7 @@ from mangaassist.core.verdict import Action, Decision, Status
 from mangaassist.promotion.accumulator import EvidenceAccumulator
 from mangaassist.promotion.baseline import against_baseline
 from mangaassist.promotion.controller import Controller, holdout_share, rollback_seconds
+from mangaassist.promotion.readers import Acknowledged
 from mangaassist.promotion.registry import Registry
 from mangaassist.promotion.versions import VersionStatus
 
@@ -317,7 +318,7 @@ def test_a_persons_rollback(home: Home) -> None:
 class Late:
     """A reader that never gets there."""
 
-    def acknowledge(self, story: str, epoch: int, *, within: timedelta) -> int:
+    def acknowledge(self, story: str, epoch: int, *, within: timedelta, withdrawn: int) -> Acknowledged:
         raise Unavailable("reader", expected="epoch", got="silence", next_step="Look at it.")
 
 
@@ -325,9 +326,9 @@ class Counting:
     def __init__(self) -> None:
         self.seen: list[int] = []
 
-    def acknowledge(self, story: str, epoch: int, *, within: timedelta) -> int:
+    def acknowledge(self, story: str, epoch: int, *, within: timedelta, withdrawn: int) -> Acknowledged:
         self.seen.append(epoch)
-        return 1
+        return Acknowledged(1)
 
 
 def test_a_rollback_waits_for_every_reader(home: Home) -> None:

@@ -56,7 +56,7 @@ def test_the_background_refresh_sees_a_rollback(home: Home) -> None:
     seen = threading.Event()
 
     def watch() -> None:
-        served.pointer.acknowledge("intent", after.epoch, within=30 * SECOND)
+        served.pointer.acknowledge("intent", after.epoch, within=30 * SECOND, withdrawn=2)
         seen.set()
 
     watcher = threading.Thread(target=watch)
@@ -99,9 +99,9 @@ def test_a_late_reader_is_named(home: Home) -> None:
     served = stack(home)
     served.pointer.resolve("intent")
     with pytest.raises(Unavailable, match=str(os.getpid())):
-        Readers(home).acknowledge("intent", 99, within=timedelta(0))
+        Readers(home).acknowledge("intent", 99, within=timedelta(0), withdrawn=2)
     with pytest.raises(Unavailable, match="this process"):
-        served.pointer.acknowledge("intent", 99, within=timedelta(0))
+        served.pointer.acknowledge("intent", 99, within=timedelta(0), withdrawn=2)
 
 
 _READER = """
@@ -143,7 +143,7 @@ def test_another_process_acknowledges_and_a_killed_one_is_not_waited_for(home: H
         readers[0].kill()
         readers[0].wait(30)
         after = target.rollback("intent", decision=failing("intent/2"))
-        assert Readers(home).acknowledge("intent", after.epoch, within=30 * SECOND) == 1
+        assert Readers(home).acknowledge("intent", after.epoch, within=30 * SECOND, withdrawn=2).readers == 1
         assert list(Readers(home).epochs("intent").values()) == [after.epoch]
     finally:
         for reader in readers:

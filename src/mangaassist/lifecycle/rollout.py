@@ -114,6 +114,7 @@ def roll_back(platform: Platform, name: str, *, actor: str, reason: str) -> dict
         "champion": champion,
         "seconds": done.seconds,
         "readers": done.readers,
+        "expired": list(done.expired),
         "verdict": done.verdict.as_dict(),
         "sentence": f"Version {done.version} was taken back in {done.seconds:.3f} s; now {now}.",
     }

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from time import perf_counter
-from typing import Final, Protocol
+from typing import Final
 
 from mangaassist.core.errors import GateRefused, InputError, Unavailable
 from mangaassist.core.identity import canonical_json
@@ -21,6 +21,7 @@ from mangaassist.core.verdict import Action, Decision, Status, Verdict, decide
 from mangaassist.promotion import stages
 from mangaassist.promotion.baseline import baseline_verdicts
 from mangaassist.promotion.evidence import StageEvidence
+from mangaassist.promotion.readers import Acknowledged, Reader
 from mangaassist.promotion.registry import Registry
 from mangaassist.promotion.versions import CAP_SHADOW, SHADOW, Deployment
 from mangaassist.storage.ledger import Entry, Ledger
@@ -33,17 +34,6 @@ PAGE: Final = "SEV-3"
 _LEAST_HOLDOUT = 0.05
 
 
-class Reader(Protocol):
-    """Somebody who serves a deployment and can say since when."""
-
-    def acknowledge(self, story: str, epoch: int, *, within: timedelta) -> int:
-        """Return once ``epoch`` or a newer one is served; raise Unavailable when it takes too long.
-
-        Returns:
-            How many readers that speaks for.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class Rollback:
     """One rollback, timed (PRO-4).
@@ -54,6 +44,7 @@ class Rollback:
         seconds: from the decision until the last reader served the new deployment, wall clock.
         readers: how many readers were waited for.
         limit: the seconds the story's policy allows.
+        expired: those among them that were cut off and counted by the end of their lease.
     """
 
     story: str
@@ -62,12 +53,15 @@ class Rollback:
     seconds: float
     readers: int
     limit: float
+    expired: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
         """PRO-4 as a verdict: an acceptance criterion, measured."""
         status = Status.PASS if self.seconds <= self.limit else Status.FAIL
         seen = f"as seen by the last of {self.readers} readers" if self.readers else "with nobody serving it"
+        if self.expired:
+            seen += f", {len(self.expired)} of them cut off and pinned by the end of their lease"
         sentence = (
             f"Version {self.version} was taken back in {self.seconds:.3f} s {seen} (limit {self.limit:g} s)."
         )
@@ -296,19 +290,22 @@ class Controller:
     def _measure(
         self, story: Story, version: int, after: Deployment, started: float, *, at: datetime, actor: str
     ) -> Rollback:
-        limit, readers, late = story.rollout.rollback_within, 0, None
+        limit, safe, late = story.rollout.rollback_within, Acknowledged(0), None
         try:
             for reader in self._readers:
-                readers += reader.acknowledge(story.name, after.epoch, within=limit)
+                safe += reader.acknowledge(story.name, after.epoch, within=limit, withdrawn=version)
         except Unavailable as error:
             late = error
         seconds = perf_counter() - started
-        measured = Rollback(story.name, version, after, seconds, readers, limit.total_seconds())
+        measured = Rollback(
+            story.name, version, after, seconds, safe.readers, limit.total_seconds(), safe.expired
+        )
         body = {
             "version": version,
             "epoch": after.epoch,
             "seconds": seconds,
-            "readers": readers,
+            "readers": safe.readers,
+            "expired": list(safe.expired),
             "late": str(late) if late else None,
             "verdict": measured.verdict.as_dict(),
         }

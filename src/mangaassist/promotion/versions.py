@@ -148,6 +148,19 @@ class Deployment:
     def in_canary(self) -> bool:
         return self.challenger is not None and self.stage != SHADOW
 
+    @property
+    def known_good(self) -> int | None:
+        """The version a rollback from here would leave: no single one can withdraw it."""
+        if self.challenger is not None or self.last_known_good is None:
+            return self.champion
+        return self.last_known_good
+
+    def pinned(self) -> Deployment:
+        """What somebody serves who cannot know whether this deployment still stands."""
+        return Deployment(
+            self.story, self.epoch, self.known_good, stage=FULL if self.known_good else NONE, since=self.since
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The deployment as a JSON object."""
         return {

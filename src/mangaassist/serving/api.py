@@ -157,6 +157,7 @@ class StoryHealth(BaseModel):
     stage: str
     epoch: int
     stale_seconds: float
+    pinned: bool
 
 
 class HealthAnswer(BaseModel):

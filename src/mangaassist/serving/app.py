@@ -205,6 +205,7 @@ def _operations(service: Service, exposed: Sequence[Callable[[], bytes]]) -> API
                 "stage": live.deployment.stage,
                 "epoch": live.epoch,
                 "stale_seconds": live.stale_seconds,
+                "pinned": live.pinned,
             }
             for name, live in found.stories.items()
         }
@@ -213,9 +214,8 @@ def _operations(service: Service, exposed: Sequence[Callable[[], bytes]]) -> API
 
     @router.get("/metrics", summary="Prometheus metrics")
     async def metrics() -> Response:
-        live = {story: service.pointer.resolve(story) for story in sorted(service.stories())}
         more = [await run_in_threadpool(one) for one in exposed]
-        return Response(service.metrics.expose(live) + b"".join(more), media_type=CONTENT_TYPE)
+        return Response(service.metrics.expose(service.live()) + b"".join(more), media_type=CONTENT_TYPE)
 
     return router
 

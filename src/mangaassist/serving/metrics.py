@@ -73,6 +73,12 @@ class ServingMetrics:
             ("story",),
             registry=self._registry,
         )
+        self._pinned = Gauge(
+            "mangaassist_live_pinned",
+            "1 while the lease has ended and the known good version is pinned.",
+            ("story",),
+            registry=self._registry,
+        )
         self._frozen = Gauge(
             "mangaassist_promotion_denied",
             "1 while a kill switch denies promotion.",
@@ -105,6 +111,7 @@ class ServingMetrics:
         for story, view in live.items():
             self._epoch.labels(story).set(view.epoch)
             self._stale.labels(story).set(view.stale_seconds)
+            self._pinned.labels(story).set(view.pinned)
             self._frozen.labels(story).set(not view.permissions.may_promote)
         return generate_latest(self._registry) + (self._drift.expose() if self._drift else b"")
 

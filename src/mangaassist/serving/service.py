@@ -16,14 +16,13 @@ from mangaassist.labels.event_intake import EventIntake
 from mangaassist.promotion.registry import Registry
 from mangaassist.serving.commit import GroupCommit
 from mangaassist.serving.feature_reads import FeatureReads
-from mangaassist.serving.live import Live, LivePointer
+from mangaassist.serving.live import LEASE, Live, LivePointer
 from mangaassist.serving.metrics import ServingMetrics
 from mangaassist.serving.model_server import ModelServer
 from mangaassist.serving.prediction_log import PredictionLog
 from mangaassist.serving.router import Answer, Request, Router
 from mangaassist.storage.tables import Tables
 
-STALE_LIMIT = timedelta(seconds=30)
 _SHADOW_QUEUE = 1_000
 
 
@@ -48,6 +47,7 @@ class Service:
     Args:
         stories: names that may be asked besides those with a registered version.
         features: the online features read beside every answer; None where no story has any.
+        lease: how long deployments are served without another look at the ledger (PRO-4).
     """
 
     def __init__(
@@ -59,12 +59,13 @@ class Service:
         server: ModelServer | None = None,
         stories: Callable[[], Collection[str]] = tuple,
         features: FeatureReads | None = None,
+        lease: timedelta = LEASE,
     ) -> None:
         self.home = home
         self.registry = registry
         self.clock = clock
         self.server = server or ModelServer(registry)
-        self.pointer = LivePointer(registry, prepare=self.server.warm, home=home)
+        self.pointer = LivePointer(registry, prepare=self.server.warm, home=home, lease=lease)
         self.router = Router(self.pointer, self.server)
         self.metrics = ServingMetrics(home.path)
         self.commits = GroupCommit(self._log, on_commit=self.metrics.committed)
@@ -115,6 +116,10 @@ class Service:
             self._known_at = version
         return self._known
 
+    def live(self) -> dict[str, Live]:
+        """Who answers every known story now; asks nobody, so it also answers for a reader that is cut off."""
+        return {story: self.pointer.resolve(story) for story in sorted(self._known)}
+
     def require(self, story: str) -> None:
         """Raise InputError with the nearest name unless ``story`` may be asked."""
         if story not in self._known and story not in self.stories():
@@ -158,13 +163,13 @@ class Service:
 
     def health(self) -> Health:
         """Whether this process can answer and log, and if not, why."""
-        live = {story: self.pointer.resolve(story) for story in sorted(self._known)}
-        reasons = []
-        if self.pointer.problem:
+        live, reasons = self.live(), []
+        pinned = [name for name, view in live.items() if view.pinned]
+        if pinned:
+            stands = f"{live[pinned[0]].permissions.sentence} ({', '.join(pinned)})"
+            reasons.append(f"{stands} {self.pointer.problem}".rstrip())
+        elif self.pointer.problem:
             reasons.append(f"The ledger does not answer; champions stay as they are. {self.pointer.problem}")
-        stale = max((view.stale_seconds for view in live.values()), default=0.0)
-        if stale > STALE_LIMIT.total_seconds():
-            reasons.append(f"The ledger was last read {stale:.0f} s ago.")
         if self.commits.problem:
             reasons.append(f"The prediction log cannot be written. {self.commits.problem}")
         loaded = set(self.server.loaded())
