@@ -6,13 +6,17 @@ A verdict is what one pure function found in one piece of evidence. Only a fresh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
 
 from mangaassist.core.clock import isoformat, parse_instant
+
+if TYPE_CHECKING:
+    from mangaassist.core.story import Enforced
 
 
 class Status(StrEnum):
@@ -137,6 +141,18 @@ def worst(verdicts: Iterable[Verdict]) -> Status:
         if status in statuses:
             return status
     return Status.PASS if statuses else Status.INSUFFICIENT
+
+
+def enforce(verdicts: Iterable[Verdict], policy: Sequence[Enforced]) -> list[Verdict]:
+    """The verdicts as a story's policy has them: blocking, informing, or left out."""
+    found = []
+    for verdict in verdicts:
+        modes = [one.mode for one in policy if fnmatchcase(verdict.name, one.verdict)]
+        if not modes:
+            found.append(verdict)
+        elif modes[-1] != "off":
+            found.append(replace(verdict, blocking=modes[-1] == "block"))
+    return found
 
 
 def decide(

@@ -16,9 +16,9 @@ from typing import Final
 
 from mangaassist.core.errors import GateRefused, InputError, Unavailable
 from mangaassist.core.identity import canonical_json
-from mangaassist.core.story import CanaryStage, RolloutPolicy, Rules, Story
+from mangaassist.core.story import Story
 from mangaassist.core.verdict import Action, Decision, Status, Verdict, decide
-from mangaassist.promotion import stages
+from mangaassist.promotion import stages, trust
 from mangaassist.promotion.baseline import baseline_verdicts
 from mangaassist.promotion.evidence import StageEvidence
 from mangaassist.promotion.readers import Acknowledged, Reader
@@ -31,7 +31,6 @@ MEASURED: Final = "promotion.rollback_measured"
 REVIEWED: Final = "promotion.shadow_reviewed"
 ACTOR: Final = "promotion-controller"
 PAGE: Final = "SEV-3"
-_LEAST_HOLDOUT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +74,11 @@ class Controller:
 
     Args:
         readers: who has to have seen a rollback before it counts as done.
-        rules: the thresholds beside the story's own policy.
     """
 
-    def __init__(
-        self, registry: Registry, *, readers: Sequence[Reader] = (), rules: Rules | None = None
-    ) -> None:
+    def __init__(self, registry: Registry, *, readers: Sequence[Reader] = ()) -> None:
         self._registry = registry
         self._readers = tuple(readers)
-        self._rules = rules or Rules()
         self._last_hold: dict[str, tuple[str, ...]] = {}
 
     def step(self, story: Story, evidence: StageEvidence, now: datetime) -> Decision:
@@ -166,7 +161,7 @@ class Controller:
                 got=f"{evidence.story}/{evidence.challenger}",
                 next_step="Collect it with against_baseline for this version.",
             )
-        verdicts = baseline_verdicts(evidence, self._rules)
+        verdicts = baseline_verdicts(evidence, story.rollout.rules)
         found = decide(f"{story.name}/{number}", verdicts, actor=actor, at=at, policy=policy_digest(story))
         if found.action is not Action.PROMOTE:
             raise GateRefused(
@@ -181,7 +176,7 @@ class Controller:
             story.name,
             number,
             stage=first,
-            holdout=holdout_share(story.rollout),
+            holdout=stages.holdout_share(story.rollout),
             decision=decision,
             evidence=self._store(evidence),
         )
@@ -189,24 +184,19 @@ class Controller:
     def _judge(
         self, story: Story, deployment: Deployment, evidence: StageEvidence, now: datetime
     ) -> Decision:
-        rollout = story.rollout
-        paused = self._registry.switches.paused(story.name, evidence.since, now)
-        if deployment.stage == SHADOW:
-            lasts = rollout.shadow
-            verdicts = stages.shadow_verdicts(
-                evidence, rollout, self._rules, paused=paused, reviewed_by=self._reviewer(story, deployment)
-            )
-        else:
-            stage = rollout.stages[_stage_index(rollout, deployment.stage)]
-            lasts = stage.lasts
-            verdicts = stages.canary_verdicts(evidence, rollout, stage, self._rules, paused=paused)
-        return decide(
-            f"{story.name}/{deployment.challenger}",
-            verdicts,
+        return stages.judge(
+            story,
+            evidence,
+            extended=deployment.extended,
+            paused=self._registry.switches.paused(story.name, evidence.since, now),
+            reviewed_by=(
+                reviewer(self._registry.ledger, story.name, deployment.challenger)
+                if deployment.stage == SHADOW
+                else None
+            ),
             actor=ACTOR,
             at=now,
             policy=policy_digest(story),
-            deadline=stages.deadline(evidence, lasts, rollout.hold, paused),
         )
 
     def _promote(
@@ -218,7 +208,11 @@ class Controller:
             reason = f"Shadow passed, but version {number} is capped at shadow by a waiver."
             refused = replace(decision, action=Action.REFUSE, reason=reason, deadline=None)
             return self._hold(story.name, refused, evidence)
-        following = _following(story.rollout, deployment.stage)
+        extended = deployment.extended
+        if deployment.stage == SHADOW:
+            extended, decision = self._extension(story, decision)
+        rollout = stages.planned(story.rollout, extended)
+        following = stages.following(rollout, deployment.stage)
         digest, decision = self._documented(evidence, decision)
         if following is None:
             self._registry.promote(
@@ -229,12 +223,20 @@ class Controller:
                 story.name,
                 number,
                 stage=following,
-                holdout=holdout_share(story.rollout),
+                holdout=stages.holdout_share(rollout),
                 decision=decision,
                 epoch=deployment.epoch,
                 evidence=digest,
+                extended=extended,
             )
         return decision
+
+    def _extension(self, story: Story, decision: Decision) -> tuple[str, Decision]:
+        """Why the canary about to begin is extended (empty when it is not), and the decision saying so."""
+        verdict = trust.verdict(story, trust.pairs(self._registry, story.name))
+        why = trust.extension(story, verdict)
+        reason = f"{decision.reason} The canary is extended: {why}" if why else decision.reason
+        return why, replace(decision, verdicts=(*decision.verdicts, verdict), reason=reason)
 
     def _take_back(
         self, story: Story, deployment: Deployment, decision: Decision, evidence: StageEvidence
@@ -282,11 +284,6 @@ class Controller:
     def _store(self, evidence: StageEvidence) -> str:
         return self._registry.artifacts.put(canonical_json(evidence.as_dict()), durable=True)
 
-    def _reviewer(self, story: Story, deployment: Deployment) -> str | None:
-        entries = self._registry.ledger.entries(subject=subject(story.name), kind=REVIEWED)
-        names = [entry.actor for entry in entries if entry.body["version"] == deployment.challenger]
-        return names[-1] if names else None
-
     def _measure(
         self, story: Story, version: int, after: Deployment, started: float, *, at: datetime, actor: str
     ) -> Rollback:
@@ -322,6 +319,17 @@ def subject(story: str) -> str:
     return f"promotion/{story}"
 
 
+def reviewer(ledger: Ledger, story: str, number: int | None, *, before: int | None = None) -> str | None:
+    """Who last reviewed the disagreements of a version's shadow; before an entry's sequence, if given."""
+    entries = ledger.entries(subject=subject(story), kind=REVIEWED)
+    names = [
+        entry.actor
+        for entry in entries
+        if entry.body["version"] == number and (before is None or entry.sequence < before)
+    ]
+    return names[-1] if names else None
+
+
 @lru_cache(maxsize=64)
 def policy_digest(story: Story) -> str:
     """``story.digest``, computed once: a controller asks for it at every look."""
@@ -332,29 +340,6 @@ def rollback_seconds(ledger: Ledger, story: str) -> list[tuple[int, float]]:
     """(version, seconds) of every measured rollback of ``story``, oldest first."""
     found = ledger.entries(subject=subject(story), kind=MEASURED)
     return [(entry.body["version"], entry.body["seconds"]) for entry in found]
-
-
-def holdout_share(policy: RolloutPolicy) -> float:
-    """The users who never meet a challenger during its rollout: all the last stage leaves, or one in 20."""
-    return max(_LEAST_HOLDOUT, 1.0 - max(stage.share for stage in policy.stages))
-
-
-def _following(policy: RolloutPolicy, stage: str) -> CanaryStage | None:
-    """The stage after ``stage``; None after the last."""
-    index = 0 if stage == SHADOW else _stage_index(policy, stage) + 1
-    return policy.stages[index] if index < len(policy.stages) else None
-
-
-def _stage_index(policy: RolloutPolicy, name: str) -> int:
-    names = [stage.name for stage in policy.stages]
-    if name not in names:
-        raise InputError(
-            "stage",
-            expected=f"one of {', '.join(names)}",
-            got=name,
-            next_step="The story's rollout policy changed during a rollout: withdraw the challenger.",
-        )
-    return names.index(name)
 
 
 def _standing(decision: Decision) -> list[str]:

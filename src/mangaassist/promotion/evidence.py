@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from mangaassist.core.clock import isoformat
+from mangaassist.core.clock import isoformat, parse_instant
+from mangaassist.core.errors import InputError
 from mangaassist.promotion.latency import NO_LATENCY, Latency
 
 BUCKET_SECONDS = 300
@@ -168,7 +169,7 @@ class StageEvidence:
         return self.arms.get(name, ArmEvidence())
 
     def as_dict(self) -> dict[str, Any]:
-        """The evidence as JSON, without the five-minute buckets' histograms."""
+        """The evidence as JSON."""
         return {
             "story": self.story,
             "champion": self.champion,
@@ -183,6 +184,22 @@ class StageEvidence:
             "arms": {name: _arm_as_dict(one) for name, one in sorted(self.arms.items())},
         }
 
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> StageEvidence:
+        """The inverse of :meth:`as_dict`.
+
+        Raises:
+            InputError: evidence of a release that did not keep the buckets' histograms.
+        """
+        return cls(
+            **{name: body[name] for name in ("story", "champion", "challenger", "stage", "share", "holdout")},
+            since=parse_instant(body["since"], field="evidence.since"),
+            at=parse_instant(body["at"], field="evidence.at"),
+            arms={name: _arm_from_dict(one) for name, one in body["arms"].items()},
+            agreement={name: Agreement(*one) for name, one in body["agreement"].items()},
+            rows=body["rows"],
+        )
+
 
 def _arm_as_dict(arm: ArmEvidence) -> dict[str, Any]:
     return {
@@ -195,9 +212,49 @@ def _arm_as_dict(arm: ArmEvidence) -> dict[str, Any]:
             for (metric, cohort), rate in sorted(arm.rates.items())
         },
         "buckets": [
-            [one.n, one.errors, one.safety, one.outcomes, one.resolved, one.latency.n] for one in arm.buckets
+            [
+                *(getattr(one, name) for name in _BUCKET),
+                [list(pair) for pair in one.latency.bins],
+            ]
+            for one in arm.buckets
         ],
         "hours": list(arm.hours),
         "last_at": isoformat(arm.last_at) if arm.last_at else None,
         "last_outcome_at": isoformat(arm.last_outcome_at) if arm.last_outcome_at else None,
     }
+
+
+_BUCKET = ("n", "errors", "safety", "outcomes", "resolved")
+
+
+def _arm_from_dict(body: Mapping[str, Any]) -> ArmEvidence:
+    instants = {name: body[name] for name in ("last_at", "last_outcome_at")}
+    return ArmEvidence(
+        n=body["n"],
+        stage_n=body["stage_n"],
+        exceptions=body["exceptions"],
+        latency=_latency(body["latency"]),
+        rates={_rate_key(name): Rate(*counts) for name, counts in body["rates"].items()},
+        buckets=tuple(
+            Bucket(**dict(zip(_BUCKET, one[:-1], strict=True)), latency=_latency(one[-1]))
+            for one in body["buckets"]
+        ),
+        hours=tuple(body["hours"]),
+        **{name: parse_instant(at, field=name) if at else None for name, at in instants.items()},
+    )
+
+
+def _rate_key(name: str) -> tuple[str, str]:
+    metric, _, cohort = name.partition(".")
+    return metric, cohort
+
+
+def _latency(bins: Any) -> Latency:
+    if not isinstance(bins, list):
+        raise InputError(
+            "evidence",
+            expected="the latencies of every five minutes",
+            got="only their number, as earlier releases kept it",
+            next_step="What was decided on it cannot be decided again.",
+        )
+    return Latency.of(dict(bins)) if bins else NO_LATENCY

@@ -269,6 +269,7 @@ class Registry:
         decision: Decision,
         epoch: int | None = None,
         evidence: str | None = None,
+        extended: str = "",
     ) -> Deployment:
         """Give the challenger ``stage.share`` of users.
 
@@ -277,6 +278,7 @@ class Registry:
             decision: the passing decision that allows it.
             epoch: the deployment the decision was made about; a newer one is a Conflict.
             evidence: digest of the stored evidence.
+            extended: why this canary gets the extended stage, too; empty when it does not.
         """
 
         def build(state: StoryState) -> Mapping[str, Any]:
@@ -284,7 +286,7 @@ class Registry:
             require_movable(state, number, decision)
             self._deployable(known(state, number))
             require_growth(state.deployment, stage)
-            return canary_body(number, stage, holdout, decision, evidence)
+            return canary_body(number, stage, holdout, decision, evidence, extended=extended)
 
         return self._decided(story, ADVANCED, build, decision, epoch)
 
@@ -378,11 +380,12 @@ class Registry:
             version = known(state, number)
             self.switches.permissions(story).require_promotion()
             require_no_challenger(state.deployment)
-            require_aborted(version, self.before_failure(story, number)[1])
+            before = self.before_failure(story, number)[1]
+            require_aborted(version, before)
             require_pass(version, decision)
             require_uncapped(version)
             self._deployable(version)
-            return canary_body(number, stage, holdout, decision, evidence)
+            return canary_body(number, stage, holdout, decision, evidence, extended=before.extended)
 
         return self._decided(story, REENABLED, build, decision, None)
 
@@ -465,7 +468,13 @@ class Registry:
 
 
 def canary_body(
-    number: int, stage: CanaryStage, holdout: float, decision: Decision, evidence: str | None
+    number: int,
+    stage: CanaryStage,
+    holdout: float,
+    decision: Decision,
+    evidence: str | None,
+    *,
+    extended: str = "",
 ) -> dict[str, Any]:
     """What an entry that puts a version before ``stage.share`` of users says."""
     return {
@@ -475,4 +484,5 @@ def canary_body(
         "holdout": holdout,
         "decision": decision.as_dict(),
         "evidence": evidence,
+        "extended": extended,
     }

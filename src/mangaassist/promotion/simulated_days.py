@@ -18,7 +18,6 @@ from scipy import special
 
 from mangaassist.core.errors import InputError
 from mangaassist.core.story import CanaryStage, RolloutPolicy, Rules
-from mangaassist.promotion.controller import holdout_share
 from mangaassist.promotion.evidence import (
     ALL,
     BUCKET_SECONDS,
@@ -32,6 +31,7 @@ from mangaassist.promotion.evidence import (
     StageEvidence,
 )
 from mangaassist.promotion.latency import GROWTH, Latency, latency_bin
+from mangaassist.promotion.stages import holdout_share
 from mangaassist.stats.domain import FloatArray, IntArray
 
 LOOKS_A_DAY = 24 * 3600 // BUCKET_SECONDS

@@ -7,10 +7,12 @@ in and the sentence says so.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from mangaassist.core.story import CanaryStage, RolloutPolicy, Rules
-from mangaassist.core.verdict import Status, Verdict
+from mangaassist.core.errors import InputError
+from mangaassist.core.story import CanaryStage, RolloutPolicy, Rules, Story
+from mangaassist.core.verdict import Decision, Status, Verdict, decide, enforce
 from mangaassist.promotion.comparisons import (
     absolute_errors,
     absolute_latency,
@@ -22,9 +24,90 @@ from mangaassist.promotion.comparisons import (
 from mangaassist.promotion.differences import harm_verdicts, non_inferiority
 from mangaassist.promotion.evidence import RESOLVED, ArmEvidence, StageEvidence
 from mangaassist.promotion.rules import abort_verdicts, new_exceptions
+from mangaassist.promotion.versions import SHADOW
 
+_LEAST_HOLDOUT = 0.05
 _SILENT = 7.0
 """Requests an arm should have had since its last one: silence is then chance with odds of exp(-7)."""
+
+
+def judge(
+    story: Story,
+    evidence: StageEvidence,
+    *,
+    extended: str,
+    paused: timedelta,
+    reviewed_by: str | None,
+    actor: str,
+    at: datetime,
+    policy: str,
+) -> Decision:
+    """What ``story``'s policy makes of the evidence of one stage: the same code live and in a back-test.
+
+    Args:
+        extended: why this rollout has the extended stage, too; empty when it has not.
+        paused: how long kill switches kept the challenger from traffic since the stage began.
+        reviewed_by: who reviewed the shadow's disagreements, if somebody did.
+        policy: digest of the policy.
+
+    Raises:
+        InputError: the story's plan has no stage of the evidence's name.
+    """
+    rollout = planned(story.rollout, extended)
+    if evidence.stage == SHADOW:
+        lasts = rollout.shadow
+        verdicts = shadow_verdicts(evidence, rollout, rollout.rules, paused=paused, reviewed_by=reviewed_by)
+    else:
+        stage = rollout.stages[stage_index(rollout, evidence.stage)]
+        lasts = stage.lasts
+        verdicts = canary_verdicts(evidence, rollout, stage, rollout.rules, paused=paused)
+    return decide(
+        f"{story.name}/{evidence.challenger}",
+        enforce(verdicts, story.enforced),
+        actor=actor,
+        at=at,
+        policy=policy,
+        deadline=deadline(evidence, lasts, rollout.hold, paused),
+    )
+
+
+def planned(policy: RolloutPolicy, extended: str) -> RolloutPolicy:
+    """``policy`` with the extended stage at its place in the ramp when there is a reason for one (EVA-3).
+
+    It stands instead of a stage of the same share, and beside all others: the ramp is as careful as before.
+    """
+    if not extended:
+        return policy
+    others = [stage for stage in policy.stages if stage.share != policy.extended.share]
+    return replace(policy, stages=tuple(sorted([*others, policy.extended], key=lambda one: one.share)))
+
+
+def holdout_share(policy: RolloutPolicy) -> float:
+    """The users who never meet a challenger during its rollout: all the last stage leaves, or one in 20."""
+    return max(_LEAST_HOLDOUT, 1.0 - max(stage.share for stage in policy.stages))
+
+
+def following(policy: RolloutPolicy, stage: str) -> CanaryStage | None:
+    """The stage after ``stage``; None after the last."""
+    index = 0 if stage == SHADOW else stage_index(policy, stage) + 1
+    return policy.stages[index] if index < len(policy.stages) else None
+
+
+def stage_index(policy: RolloutPolicy, name: str) -> int:
+    """Where in the plan the stage ``name`` stands.
+
+    Raises:
+        InputError: nowhere.
+    """
+    names = [stage.name for stage in policy.stages]
+    if name not in names:
+        raise InputError(
+            "stage",
+            expected=f"one of {', '.join(names)}",
+            got=name,
+            next_step="The story's rollout policy changed during a rollout: withdraw the challenger.",
+        )
+    return names.index(name)
 
 
 def shadow_verdicts(

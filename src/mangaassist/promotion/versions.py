@@ -129,6 +129,7 @@ class Deployment:
         share: the part of users the challenger answers, in [0, 1].
         holdout: the part of users who never meet the challenger during this rollout, in [0, 1].
         shadow_since, canary_since: when the challenger's shadow and first canary stage began.
+        extended: why this canary has the extended stage, too (EVA-3); empty when it has not.
     """
 
     story: str
@@ -143,6 +144,7 @@ class Deployment:
     holdout: float = 0.0
     shadow_since: datetime | None = None
     canary_since: datetime | None = None
+    extended: str = ""
 
     @property
     def in_canary(self) -> bool:
@@ -173,6 +175,7 @@ class Deployment:
             "last_known_good": self.last_known_good,
             "share": self.share,
             "holdout": self.holdout,
+            "extended": self.extended,
         }
 
 
@@ -278,6 +281,7 @@ def _advanced(state: StoryState, entry: Entry) -> StoryState:
         holdout=body["holdout"],
         shadow_since=state.deployment.shadow_since,
         canary_since=began or entry.at,
+        extended=body.get("extended") or (state.deployment.extended if entry.kind == ADVANCED else ""),
     )
 
 
