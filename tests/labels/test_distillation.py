@@ -22,6 +22,7 @@ from mangaassist.labels.changes import roll_back_source
 from mangaassist.labels.distillation import Answer, Distilled, Prompt, Question, distil
 from mangaassist.labels.intake import LabelStore
 from mangaassist.labels.labellers import ROLLED_BACK, in_force
+from mangaassist.labels.records import EXAMPLES_TABLE, arrow_schema
 from mangaassist.labels.votes import current_votes
 from mangaassist.storage.ledger import Ledger
 from mangaassist.storage.spool import Spool
@@ -99,9 +100,11 @@ def test_each_example_is_asked_once_newest_first(store: LabelStore, spool: Spool
 
 
 def test_personal_data_does_not_leave(store: LabelStore, spool: Spool) -> None:
-    """GOV-2; the label belongs to the text as it was."""
+    """GOV-2, for rows of before intake redacted; the label belongs to the text as it was."""
     text = "refund to taro@example.com please"
-    fill(store, text, "plain")
+    fill(store, "plain")
+    raw = examples(example(text, captured_at=BEFORE)).to_arrow().cast(arrow_schema(EXAMPLES_TABLE))
+    store.tables.append("examples.intent", raw)
     provider = Scripted()
     done = run(store, spool, provider)
     assert {one.text for one in provider.asked} == {"refund to [EMAIL] please", "plain"}

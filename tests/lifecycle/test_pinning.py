@@ -79,7 +79,7 @@ def test_a_version_of_the_served_schema_is_deployed(platform: Platform) -> None:
 def test_every_deployment_of_another_schema_is_refused(platform: Platform) -> None:
     """To shadow, to a canary and to everybody; the field is named each time."""
     number, now = register(platform, DEFAULT_1), platform.clock.now()
-    sentence = r"features of intent: .*trained with, got orders_90d.default 1 at training, 0 at serving"
+    sentence = r"features of intent: .*intent/1 pins, got orders_90d.default 1 at training, 0 at serving"
     with pytest.raises(GateRefused, match=sentence):
         platform.registry.start_shadow("intent", number, actor="t", at=now)
     serve(platform, DEFAULT_1)

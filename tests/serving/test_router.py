@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,9 @@ from tests.promotion.samples import AT, HOLDOUT, STAGES, add, failing, passing, 
 from tests.serving.samples import Stack, stack
 
 from mangaassist.core.home import Home
+from mangaassist.core.identity import digest_bytes
 from mangaassist.core.language import Language
+from mangaassist.core.story import Prediction
 from mangaassist.promotion.versions import Deployment
 from mangaassist.serving.router import Arm, Request, assign, bucket
 
@@ -181,6 +185,29 @@ def test_the_row_says_everything_but_the_text(home: Home) -> None:
     row = repr(record.as_row())
     assert text not in row
     assert user not in row
+
+
+def test_models_read_no_personal_data(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GOV-2: answer, shadow copy and the logged digest are of the text intake would store."""
+    served = stack(home)
+    to_champion(served.registry, run="old")
+    add(served.registry, run="new")
+    served.registry.start_shadow("intent", 2, actor="p", at=AT)
+    served.pointer.refresh()
+    read: list[str] = []
+    predict = served.server.predict
+
+    def listen(story: str, number: int, texts: Sequence[str]) -> list[Prediction]:
+        read.extend(texts)
+        return predict(story, number, texts)
+
+    monkeypatch.setattr(served.server, "predict", listen)
+    text = "商品の件で mail taro@example.com"
+    records = served.router.serve("intent", Request(text, "r1", AT, "u1")).records
+    assert read == ["商品の件で mail [EMAIL]"] * 2
+    assert [one.version for one in records] == [1, 2]
+    assert {one.input_digest for one in records} == {digest_bytes(read[0].encode())}
+    assert {one.text_length for one in records} == {len(text)}
 
 
 def test_a_user_is_let_out_of_a_failed_canary(home: Home) -> None:

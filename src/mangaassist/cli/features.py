@@ -35,6 +35,23 @@ def list_features(context: typer.Context, home: HomeOption = None, as_json: Json
     here.answer({"features": rows}, text)
 
 
+@app.command("append")
+def append_features(
+    context: typer.Context,
+    name: NameArgument,
+    view: Annotated[str, typer.Argument(metavar="VIEW", help="A view of the story's catalog.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, JSONL or Parquet with its rows.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a pipeline's rows to a view; the same rows twice change no read."""
+    from mangaassist.lifecycle.feature_reports import append_features as append
+
+    here = session(context, home, as_json)
+    body = append(here.platform(), name, view, file)
+    here.answer(body, lambda: typer.echo(f"{body['rows']:,} rows of {name}.{view} added ({body['schema']})."))
+
+
 @app.command("read")
 def read_features(
     context: typer.Context,

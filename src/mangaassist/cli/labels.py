@@ -35,6 +35,9 @@ def import_labels(
     escalation_column: Annotated[
         str | None, typer.Option(help="True where a senior annotator settled it.")
     ] = None,
+    user_column: Annotated[
+        str | None, typer.Option(help="Who wrote the text: features and deletion requests go by it.")
+    ] = None,
     lot: Annotated[str | None, typer.Option(help="Agreement lot of the whole file.")] = None,
     form: Annotated[str, typer.Option("--format", help="table or label-studio.")] = "table",
     role: Annotated[str, typer.Option(help="train, golden or adversarial.")] = "train",
@@ -56,6 +59,7 @@ def import_labels(
         lot=lot_column,
         labeled=labeled_column,
         escalation=escalation_column,
+        user=user_column,
     )
     shape = form_of(form)
     imported = import_file(

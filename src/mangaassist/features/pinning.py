@@ -29,7 +29,7 @@ def require_served(
     """Refuse to deploy a version trained with another schema than any that is served.
 
     Args:
-        version: its name ("intent/3").
+        version: its name ("intent/3"), or what stands for one that is still to be trained.
         training: the catalog it was trained with; None when it was never published.
         fingerprint: what the version pins.
         serving: the schemas serving declares, the newest last.
@@ -45,7 +45,7 @@ def require_served(
         got = "; ".join(differences(training, serving[-1]))
     raise GateRefused(
         f"features of {story}",
-        expected=f"serving to declare the schema {version} was trained with",
+        expected=f"serving to declare the schema that {version} pins",
         got=got,
         next_step=f"Serve that schema with 'mangaassist features materialise {story}', or retrain {story}.",
     )

@@ -174,7 +174,7 @@ def distil(
         Unavailable: the model cannot be reached; answers so far are kept and have become labels.
     """
     prompt.written_for(classes)
-    labeller = _labeller(provider, prompt, classes, source)
+    labeller = prompt_labeller(provider.model, prompt, classes, source=source)
     register(store, story, labeller, actor=actor)
     run = _Run(store, story, labeller, answers, actor)
     recovered = run.settle()
@@ -201,15 +201,16 @@ def distil(
     )
 
 
-def _labeller(provider: LabelProvider, prompt: Prompt, classes: Sequence[str], source: str) -> Labeller:
+def prompt_labeller(model: str, prompt: Prompt, classes: Sequence[str], *, source: str = "llm") -> Labeller:
+    """The labeller that a model with this prompt is."""
     body = {
-        "model": provider.model,
+        "model": model,
         "prompt": prompt.name,
         "prompt_digest": prompt.digest,
         "text": prompt.text,
         "classes": list(classes),
     }
-    return Labeller(source, f"{provider.model}/{prompt.name}", body)
+    return Labeller(source, f"{model}/{prompt.name}", body)
 
 
 def _questions(examples: pl.DataFrame, limit: int | None) -> tuple[list[Question], int]:

@@ -39,6 +39,7 @@ _SCHEMA = {
     "labeled_at": pl.Datetime("us", "UTC"),
     "escalation": pl.Boolean(),
     "metadata": pl.String(),
+    "user_id": pl.String(),
 }
 _CELLS = attrgetter(*(field.name for field in fields(Row)))
 
@@ -72,6 +73,7 @@ class Columns:
         lot: the agreement lot it was given in.
         labeled: when it was given, ISO 8601; None means the moment of the import.
         escalation: true where a senior annotator settled a disagreement.
+        user: who wrote the text: whose features are read for it, and whose deletion takes it out.
     """
 
     text: str
@@ -83,6 +85,7 @@ class Columns:
     lot: str | None = None
     labeled: str | None = None
     escalation: str | None = None
+    user: str | None = None
 
     def named(self) -> dict[str, str]:
         """The columns in use, by meaning."""

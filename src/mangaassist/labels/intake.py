@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,9 +12,10 @@ import polars as pl
 
 from mangaassist.core.clock import Clock
 from mangaassist.core.errors import Conflict
-from mangaassist.core.identity import digest, digest_bytes, example_id
+from mangaassist.core.identity import canonical_text, digest, digest_bytes, example_id
 from mangaassist.core.language import Language
 from mangaassist.core.story import Story
+from mangaassist.governance.redaction import PLACEHOLDERS, redact
 from mangaassist.labels.admission import admit_examples, admit_labels
 from mangaassist.labels.importing import ImportedFile
 from mangaassist.labels.pauses import hold, pauses
@@ -65,6 +66,9 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class LabelStore:
     """The label tables of every story, with the ledger that says how each row came in.
+
+    No text is stored with personal data in it (GOV-2). An example keeps the id of its text as it was
+    captured, so that labels find it whoever sends them.
 
     Attributes:
         tables, ledger: where rows and entries go.
@@ -125,13 +129,15 @@ class LabelStore:
         """
         check_role(role)
         family(source, story.labels)
+        identities = self._identities(story, file.rows["text"])
         content = digest([file.digest, digest_bytes(_stated(file.rows).encode()), source, role])
         about = {"file": file.name, "file_digest": file.digest, "source": source, "role": role}
         return self._add(
             story,
             content,
             lambda at: self._held(
-                story, self._news(story, _file_frames(story, file, source=source, role=role, at=at))
+                story,
+                self._news(story, _file_frames(story, file, identities, source=source, role=role, at=at)),
             ),
             actor=actor,
             about=about,
@@ -183,6 +189,20 @@ class LabelStore:
             .filter(pl.col("last").is_null() | (pl.col("labeled_at") >= pl.col("last")))
         )
         return {**frames, "labels": fresh.select(list(LABELS_TABLE))}
+
+    def _identities(self, story: Story, texts: Iterable[str]) -> list[str]:
+        """The example of each text.
+
+        A vendor gets texts as they are stored and sends them back without what was taken out; such a text
+        names the example that is stored so, the first one of several.
+        """
+        marked = pl.col("text").str.contains_any(list(PLACEHOLDERS.values()))
+        stored = self.examples(story).filter(marked).sort("captured_at", "example_id", descending=True)
+        known = {
+            canonical_text(text): identity
+            for text, identity in stored.select("text", "example_id").iter_rows()
+        }
+        return [known.get(canonical_text(text)) or example_id(text, story.name) for text in texts]
 
     def _held(self, story: Story, frames: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.DataFrame]:
         """``frames`` with votes of paused annotators marked; which batch it is does not depend on that."""
@@ -294,7 +314,10 @@ class LabelStore:
         if frame.is_empty():
             return
         columns = EXAMPLES_TABLE if kind == "examples" else LABELS_TABLE
-        if kind == "labels":
+        if kind == "examples":
+            clean = [redact(text).text for text in frame["text"]]
+            frame = frame.with_columns(text=pl.Series(clean, dtype=pl.String()))
+        else:
             version = pl.col("label_source").replace_strict(dict(versions), return_dtype=pl.Int64())
             frame = frame.with_columns(label_version=version)
         rows = frame.select(list(columns)).to_arrow().cast(arrow_schema(columns))
@@ -329,25 +352,38 @@ def _content(frame: pl.DataFrame) -> str:
 
 def _stated(rows: pl.DataFrame) -> str:
     """The rows of a file as text, without the columns that say nothing in it."""
-    silent = {"annotator_id": None, "lot": None, "labeled_at": None, "escalation": False, "metadata": "{}"}
+    silent = {
+        **dict.fromkeys(("annotator_id", "lot", "labeled_at", "user_id")),
+        "escalation": False,
+        "metadata": "{}",
+    }
     unused = [name for name, default in silent.items() if rows[name].eq_missing(default).all()]
     return rows.drop(unused).write_ndjson()
 
 
 def _file_frames(
-    story: Story, file: ImportedFile, *, source: str, role: str, at: datetime
+    story: Story,
+    file: ImportedFile,
+    identities: Sequence[str],
+    *,
+    source: str,
+    role: str,
+    at: datetime,
 ) -> dict[str, pl.DataFrame]:
-    """The rows of ``file`` for both tables; a text with several labels is one example with several votes."""
+    """The rows of ``file`` for both tables; a text with several labels is one example with several votes.
+
+    Args:
+        identities: the example of each row.
+    """
     examples: dict[str, Example] = {}
     labels = []
-    identities = [example_id(text, story.name) for text in file.rows["text"]]
     first = _first_labelled(identities, file.rows["labeled_at"].to_list())
     for identity, row in zip(identities, file.rows.iter_rows(named=True), strict=True):
         captured = row["captured_at"] or first.get(identity, at)
         language = Language(row["language"])
-        examples.setdefault(
-            identity, Example(row["text"], captured, role, language, row["group_id"], {}, file.name)
-        )
+        whose = {} if row["user_id"] is None else {"user_id": row["user_id"]}
+        group = row["group_id"] or identity
+        examples.setdefault(identity, Example(row["text"], captured, role, language, group, whose, file.name))
         labels.append(
             Label(
                 identity,
@@ -362,8 +398,9 @@ def _file_frames(
                 metadata=orjson.loads(row["metadata"]),
             )
         )
+    rows = examples_frame(examples.values(), model_target=story.name, ingested_at=at)
     return {
-        "examples": examples_frame(examples.values(), model_target=story.name, ingested_at=at),
+        "examples": rows.with_columns(example_id=pl.Series(list(examples), dtype=pl.String())),
         "labels": labels_frame(labels, model_target=story.name),
     }
 

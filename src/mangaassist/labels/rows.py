@@ -37,6 +37,7 @@ class Row:
         labeled_at: when the label was given; None where the file does not say.
         escalation: a senior annotator settling the matter.
         metadata: further values as one JSON object.
+        user_id: who wrote the text; None where the file does not say.
     """
 
     line: int
@@ -50,6 +51,7 @@ class Row:
     labeled_at: datetime | None = None
     escalation: bool = False
     metadata: str = "{}"
+    user_id: str | None = None
 
 
 def understand(cells: Cells, *, now: datetime, classes: Sequence[str] = ()) -> list[Row]:
@@ -80,6 +82,7 @@ def understand(cells: Cells, *, now: datetime, classes: Sequence[str] = ()) -> l
         labeled,
         _escalations(cells),
         cells.values.get("metadata") or ["{}"] * len(cells.places),
+        _names(cells, "user"),
     )
     return [Row(*values) for values in zip(*columns, strict=True)]
 

@@ -10,6 +10,7 @@ import polars as pl
 
 from mangaassist.core.errors import InputError, nearest
 from mangaassist.core.language import detect_language
+from mangaassist.governance.redaction import redact
 from mangaassist.lifecycle.choosing import choose_version, standing
 from mangaassist.lifecycle.files import read_frame, read_json
 from mangaassist.lifecycle.intake import select_now
@@ -118,7 +119,7 @@ def predict(platform: Platform, name: str, text: str, *, version: int | None) ->
     chosen = choose_version(platform, name, version)
     model = platform.models.model(name, chosen.number)
     began = perf_counter()
-    answer = model.predict([text])[0]
+    answer = model.predict([redact(text).text])[0]
     return {
         "story": name,
         "label": answer.label,

@@ -14,8 +14,9 @@ from mangaassist.core.clock import isoformat, parse_instant
 from mangaassist.core.errors import InputError
 from mangaassist.core.verdict import Status, Verdict, worst
 from mangaassist.features.catalog import Catalog, diff
+from mangaassist.features.files import read_feature_rows
 from mangaassist.features.online import EmbeddedStore, Manifest
-from mangaassist.features.point_in_time import reason_column
+from mangaassist.features.point_in_time import INGESTED, reason_column
 from mangaassist.features.publishing import history
 from mangaassist.lifecycle.features import (
     declared,
@@ -65,6 +66,30 @@ def listing(platform: Platform) -> list[dict[str, Any]]:
         for catalog in [Catalog.load(name)]
         for feature in catalog.features.values()
     ]
+
+
+def append_features(platform: Platform, name: str, view: str, path: Path) -> dict[str, Any]:
+    """The rows of a file into a view's table; the same rows twice change no read.
+
+    Args:
+        path: CSV, Parquet or JSONL with the view's entity, event_ts, one column per feature and, where the
+            pipeline says when it knew, ingested_at; without that, they are known from now on.
+
+    Raises:
+        InputError: for an unknown view, a file that cannot be read, and what the catalog does not describe.
+    """
+    catalog, now = required_catalog(platform, name), platform.clock.now()
+    rows = read_feature_rows(path, catalog, view)
+    known = None if INGESTED in rows.columns else now
+    snapshot = platform.features.append(catalog, view, rows, ingested_at=known)
+    return {
+        "story": name,
+        "view": view,
+        "file": path.name,
+        "rows": rows.height,
+        "schema": catalog.version,
+        "snapshot": snapshot,
+    }
 
 
 def read_features(

@@ -37,7 +37,11 @@ def jobs(platform: Platform) -> list[Job]:
         Job("drift", 5 * _MINUTES, _drift(platform), Lane.WORK),
         Job("features", 5 * _MINUTES, lambda: materialise(platform), Lane.WORK),
         Job("skew", 60 * _MINUTES, lambda: watch_features(platform), Lane.WORK),
+        Job("events", 60 * _MINUTES, lambda: drain_events(platform), Lane.WORK),
+        Job("implicit", timedelta(days=1), lambda: label_events(platform), Lane.WORK),
         Job("labels", timedelta(days=1), lambda: audit_labels(platform), Lane.WORK),
+        Job("review", timedelta(days=7), lambda: review_labels(platform), Lane.WORK),
+        Job("maintain", timedelta(days=7), lambda: maintain(platform), Lane.WORK),
         Job("retrain", 5 * _MINUTES, lambda: retrain_due(platform), Lane.HEAVY),
     ]
 
@@ -115,6 +119,63 @@ def audit_labels(platform: Platform) -> str:
         return f"{name}: {len(found)} audited, {len(taken_back)} taken back." if found else ""
 
     return _each(_named(platform), look, "No rule set or prompt to audit.")
+
+
+def review_labels(platform: Platform) -> str:
+    """Every lot measured and every annotator looked at; who is paused is told (LAB-4, LAB-5)."""
+    from mangaassist.lifecycle.label_quality import review_labels as review
+
+    now = platform.clock.now()
+
+    def look(name: str) -> str:
+        found = review(platform, name, actor="label-qa")
+        for pause in found["pauses"]:
+            who = pause["annotator"]
+            key = f"{name}/paused/{who}/{pause['since']}"
+            title = f"{name}: annotator {who} is paused"
+            notice = Notice(key, "SEV-3", title, pause["reason"], (ON_CALL,), runbook="label_drift")
+            platform.outbox.put(notice, at=now)
+        lots, restated = len(found["lots"]), found["restated"]
+        return f"{name}: {lots} lots, {restated} labels restated." if lots or found["paused"] else ""
+
+    return _each(_named(platform), look, "No lot to review.")
+
+
+def drain_events(platform: Platform) -> str:
+    """What servers received of shown lists, clicks and purchases, into the tables (LAB-9)."""
+    from mangaassist.lifecycle.implicit import receive_file
+
+    def look(name: str) -> str:
+        stored = receive_file(platform, name, None)["stored"]
+        return f"{name}: {stored} events." if stored else ""
+
+    return _each(_named(platform), look, "No events.")
+
+
+def label_events(platform: Platform) -> str:
+    """Labels of mature events, corrected for position, of every story that takes them (LAB-3, LAB-8)."""
+    from mangaassist.labels.event_intake import events_table
+    from mangaassist.labels.implicit import SOURCE
+    from mangaassist.lifecycle.implicit import label_events as label
+
+    def look(name: str) -> str:
+        done = label(platform, name)["labels"]
+        return f"{name}: {done['added']} added, {done['revised']} revised, {done['withdrawn']} withdrawn."
+
+    names = [
+        name
+        for name in _named(platform)
+        if SOURCE in platform.story(name).labels.sources and platform.tables.exists(events_table(name))
+    ]
+    return _each(names, look, "No story's events to label.")
+
+
+def maintain(platform: Platform) -> str:
+    """Label versions past 18 months to the cold folder; what nothing needs any more is freed (LAB-2)."""
+    from mangaassist.lifecycle.maintenance import maintain as free
+
+    freed = [one for one in free(platform, dry_run=False) if one.items]
+    return " ".join(f"{one.what}: {one.items}." for one in freed) or "Nothing to free."
 
 
 def retrain_due(platform: Platform) -> str:

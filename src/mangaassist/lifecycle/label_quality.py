@@ -62,6 +62,7 @@ def review_labels(platform: Platform, name: str, *, actor: str) -> dict[str, Any
         **_lots(platform, name, found),
         "restated": batch.labels if batch else 0,
         "paused": [one.annotator for one in people if one.paused],
+        "pauses": [one.as_dict() for one in pauses(store.ledger, subject(story)) if one.until is None],
     }
 
 

@@ -58,7 +58,7 @@ def apply_rules(
     found = report(rules, ballot, _vendor_labels(platform, story, rows))
     batch = None
     if add:
-        labeller = Labeller(source, rules.version, _rules_body(rules))
+        labeller = rules_labeller(rules, source=source)
         register(store, story, labeller, actor="labels")
         statements = _statements(platform, rules, ballot, rows, source)
         batch = state(store, story, labeller, statements, set(rows["example_id"]), actor="labels")
@@ -102,12 +102,13 @@ def rule_set(module: StoryModule) -> RuleSet:
     return rules
 
 
-def _rules_body(rules: RuleSet) -> dict[str, Any]:
+def rules_labeller(rules: RuleSet, *, source: str = "programmatic") -> Labeller:
+    """The labeller that a rule set is."""
     functions = [
         {"name": one.name, "version": one.version, "code": one.code, "weight": one.weight}
         for one in rules.functions
     ]
-    return {"combining": rules.combining, "functions": functions}
+    return Labeller(source, rules.version, {"combining": rules.combining, "functions": functions})
 
 
 def _training_examples(platform: Platform, story: Story) -> pl.DataFrame:

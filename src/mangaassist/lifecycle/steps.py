@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from mangaassist.core.errors import InputError
-from mangaassist.core.identity import canonical_json
+from mangaassist.core.identity import canonical_json, canonical_text
 from mangaassist.core.verdict import Status, Verdict, worst
 from mangaassist.evaluation.adversarial import attack
 from mangaassist.evaluation.bias import bias_audit, bias_verdicts
@@ -17,12 +17,13 @@ from mangaassist.evaluation.classification import confusion, evaluate
 from mangaassist.evaluation.latency import measure_latency
 from mangaassist.evaluation.report import Answers, Ceiling, EvaluationReport
 from mangaassist.evaluation.slices import slice_matrix
+from mangaassist.features.pinning import require_served
 from mangaassist.labels import versions as label_versions
 from mangaassist.labels.quality import agreement_verdicts, precision_verdicts
 from mangaassist.labels.validation import validate
 from mangaassist.labels.waivers import sources_verdict
 from mangaassist.lifecycle.ceilings import measured_ceilings, with_estimate
-from mangaassist.lifecycle.features import feature_verdicts, with_features
+from mangaassist.lifecycle.features import declared, feature_verdicts, with_features
 from mangaassist.lifecycle.files import (
     VERDICTS,
     VerdictsRefused,
@@ -140,6 +141,9 @@ def materialise(job: Job, inputs: StepInputs) -> Files:
     rows = read_frame(inputs.read(VALIDATION, "examples.arrow"))
     verdicts: list[Verdict] = []
     if job.catalog is not None:
+        # Here and not only before shadow: a training that could not be deployed is not worth its cost.
+        serving = declared(job.platform, job.story.name)
+        require_served("this run", job.catalog, job.catalog.fingerprint, serving, story=job.story.name)
         rows = with_features(job.platform, job.story, rows, job.feature_snapshots)
         verdicts = feature_verdicts(
             job.platform, job.story, job.catalog, rows, seed=job.seed, snapshots=job.feature_snapshots
@@ -154,7 +158,8 @@ def split_rows(job: Job, inputs: StepInputs) -> Files:
     """Step 3: which rows teach and which judge, with a check that neither knows the other (TRN-2)."""
     rows = read_frame(inputs.read(FEATURES, "examples.arrow"))
     golden = rows.filter((pl.col("role") == "golden") & pl.col("holdout_eligible"))
-    found = split(rows.filter(pl.col("role") == "train"), seed=job.seed, has_golden=golden.height > 0)
+    teaching = without_lookalikes(rows.filter(pl.col("role") == "train"), golden)
+    found = split(teaching, seed=job.seed, has_golden=golden.height > 0)
     test = golden if golden.height else found.test
     known = leaks(found.train, test, cut_off=found.report.cut_off)
     sentence = "; ".join(
@@ -174,6 +179,16 @@ def split_rows(job: Job, inputs: StepInputs) -> Files:
         "split.json": canonical_json({**found.report.as_dict(), "judged_on": judged_on(golden)}),
         VERDICTS: verdict_bytes([verdict]),
     }
+
+
+def without_lookalikes(train: pl.DataFrame, golden: pl.DataFrame) -> pl.DataFrame:
+    """``train`` without rows that differ from a golden one in nothing but what redaction took out.
+
+    The same example in both roles is a mistake and stays, to be refused.
+    """
+    known = {canonical_text(text) for text in golden["text"]}
+    same_text = pl.Series([canonical_text(text) in known for text in train["text"]], dtype=pl.Boolean)
+    return train.filter(~same_text | train["example_id"].is_in(golden["example_id"].implode()))
 
 
 def judged_on(golden: pl.DataFrame) -> str:

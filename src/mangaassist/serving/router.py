@@ -12,6 +12,7 @@ from time import perf_counter
 from mangaassist.core.identity import digest_bytes, user_digest
 from mangaassist.core.language import Language, detect_language, japanese_share
 from mangaassist.core.story import Prediction
+from mangaassist.governance.redaction import redact
 from mangaassist.promotion.versions import SHADOW, Deployment
 from mangaassist.serving.live import Live, LivePointer
 from mangaassist.serving.model_server import ModelFailed, ModelServer
@@ -105,6 +106,11 @@ def assign(deployment: Deployment, unit: str, *, challenger_traffic: bool = True
     return Arm.CANARY if position < deployment.share else Arm.CHAMPION
 
 
+def readable(request: Request) -> str:
+    """The text as models are trained on it and get to read it: without personal data (GOV-2)."""
+    return redact(request.text).text
+
+
 class Router:
     """Answers requests of any story through the live pointer and the model server."""
 
@@ -138,9 +144,10 @@ class Router:
         if number is None or deployment.stage != SHADOW or not live.permissions.challenger_traffic:
             return None
         started = perf_counter()
-        attempt = self._attempt(story, number, None, [request.text])[0]
+        text = readable(request)
+        attempt = self._attempt(story, number, None, [text])[0]
         latency = (perf_counter() - started) * 1000.0
-        return self._record(request, live, Arm.SHADOW, number, attempt=attempt, latency_ms=latency)
+        return self._record(request, text, live, Arm.SHADOW, number, attempt=attempt, latency_ms=latency)
 
     def serve(self, story: str, request: Request) -> Answer:
         """:meth:`answer` with the shadow copy's row among the records, for callers without a background."""
@@ -159,11 +166,12 @@ class Router:
         routed = deployment.challenger if arm is Arm.CANARY else deployment.champion
         fallback = deployment.champion if arm is Arm.CANARY else None
         started = perf_counter()
-        attempts = self._attempt(story, routed, fallback, [request.text for request in requests])
+        texts = [readable(request) for request in requests]
+        attempts = self._attempt(story, routed, fallback, texts)
         latency = (perf_counter() - started) * 1000.0 / len(requests)
         answers = []
-        for request, attempt in zip(requests, attempts, strict=True):
-            record = self._record(request, live, arm, routed, attempt=attempt, latency_ms=latency)
+        for request, text, attempt in zip(requests, texts, attempts, strict=True):
+            record = self._record(request, text, live, arm, routed, attempt=attempt, latency_ms=latency)
             answers.append(
                 Answer(
                     request.request_id,
@@ -210,6 +218,7 @@ class Router:
     def _record(
         self,
         request: Request,
+        read: str,
         live: Live,
         arm: Arm,
         routed: int | None,
@@ -217,6 +226,12 @@ class Router:
         attempt: _Attempt,
         latency_ms: float,
     ) -> PredictionRecord:
+        """The row of one answer.
+
+        Args:
+            read: the text as the model read it. Its digest finds the stored example, and what a digest is of
+                can be guessed where it is short, so it is never that of a phone number.
+        """
         text, prediction, answered_by = request.text, attempt.prediction, attempt.answered_by
         story, shadow = live.deployment.story, arm is Arm.SHADOW
         return PredictionRecord(
@@ -232,11 +247,11 @@ class Router:
             language=str(detect_language(text)),
             cohort=request.cohort,
             device=request.device,
-            input_digest=digest_bytes(text.encode("utf-8", "surrogatepass")),
+            input_digest=digest_bytes(read.encode("utf-8", "surrogatepass")),
             text_length=len(text),
             japanese_share=japanese_share(text),
             unknown_share=(
-                None if answered_by is None else self._server.unknown_share(story, answered_by, text)
+                None if answered_by is None else self._server.unknown_share(story, answered_by, read)
             ),
             label=prediction.label if answered_by is not None else None,
             confidence=prediction.confidence if answered_by is not None else None,
