@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from mangaassist.core.clock import SystemClock
+from mangaassist.core.clock import SimulatedClock, SystemClock
 from mangaassist.core.home import Home
 from mangaassist.lifecycle.maintenance import RETAIN, maintain
 from mangaassist.lifecycle.platform import Platform
@@ -44,3 +44,33 @@ def test_young_snapshots_are_left_alone(home: Home) -> None:
     found = {one.what: one for one in maintain(platform, dry_run=False)}
     assert found["notes.all"].items == 0
     assert platform.tables.read("notes.all").height == 3
+
+
+def test_a_bundle_keeps_its_files_for_fourteen_days_after_it_was_replaced(
+    home: Home, clock: SimulatedClock
+) -> None:
+    """PRO-5: the collector frees blue's files when nobody can flip back to it any more, not before."""
+    platform = Platform.open(home, clock)
+    indexes = []
+    for number in (1, 2):
+        members = {
+            "index": platform.artifacts.put_files({"vectors": f"{number}".encode()}),
+            "words": platform.artifacts.put_files({"words": f"words {number}".encode()}),
+        }
+        verdict = {"name": "search.top3", "status": "pass", "sentence": "Good.", "n": 10}
+        evaluation = {"members": members, "verdicts": [verdict]}
+        at = platform.clock.now()
+        platform.bundles.register("search", members, evaluation=evaluation, actor="mei", at=at)
+        platform.bundles.flip("search", number, actor="mei", reason="New.", at=at)
+        indexes.append(members["index"])
+    for index in indexes:
+        aged(platform, index)
+    clock.advance(timedelta(days=13))
+    maintain(platform, dry_run=False)
+    assert all(platform.artifacts.has(index) for index in indexes)
+    clock.advance(timedelta(days=1))
+    maintain(platform, dry_run=True)
+    assert platform.bundles.state("search").blue is not None
+    found = {one.what: one.items for one in maintain(platform, dry_run=False)}
+    assert found["bundles of search"] == 1
+    assert [platform.artifacts.has(index) for index in indexes] == [False, True]

@@ -13,6 +13,7 @@ import typer
 
 from mangaassist import __version__
 from mangaassist.cli import (
+    bundle,
     drift,
     experiment,
     features,
@@ -46,6 +47,7 @@ app.add_typer(experiment.app, name="experiment")
 app.add_typer(portfolio.app, name="portfolio")
 app.add_typer(promotion.app, name="promotion")
 app.add_typer(registry.app, name="registry")
+app.add_typer(bundle.app, name="bundle")
 app.add_typer(token.app, name="token")
 app.add_typer(features.app, name="features")
 app.add_typer(drift.app, name="drift")

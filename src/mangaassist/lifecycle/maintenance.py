@@ -6,7 +6,7 @@ Label versions past their 18 months are moved to the cold folder first, and give
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,6 +18,9 @@ from mangaassist.core.identity import canonical_json
 from mangaassist.labels import archive as label_archive
 from mangaassist.labels import versions as label_versions
 from mangaassist.lifecycle.platform import Platform
+from mangaassist.promotion.pairs import REGISTERED as BUNDLE_REGISTERED
+from mangaassist.promotion.pairs import subject as bundle_subject
+from mangaassist.storage.ledger import Entry
 from mangaassist.stories.discovery import story_names
 
 RETAIN = timedelta(days=7)
@@ -57,13 +60,15 @@ def maintain(platform: Platform, *, dry_run: bool, file_clock: Clock | None = No
     """
     now = (file_clock or SystemClock()).now()
     freed = list(_archived(platform, dry_run=dry_run))
+    released = dict(_released(platform, dry_run=dry_run))
+    freed += [Freed(f"bundles of {name}", len(numbers), 0, 0) for name, numbers in released.items()]
     pinned = set(_pinned(platform))
     for name in platform.tables.names():
         gone = platform.tables.expire(
             name, older_than=now - RETAIN, keep=pinned, now=now, grace=GRACE, dry_run=dry_run
         )
         freed.append(Freed(name, len(gone.snapshots), gone.files, gone.bytes))
-    named = {digest for digest in _named(platform) if platform.artifacts.has(digest)}
+    named = {digest for digest in _named(platform, released) if platform.artifacts.has(digest)}
     collected = platform.artifacts.collect(named, grace=RETAIN, now=now, dry_run=dry_run)
     count = len(collected.digests)
     return [*freed, Freed("artifacts", count, count, collected.bytes)]
@@ -95,7 +100,28 @@ def _pinned(platform: Platform) -> Iterator[int]:
             yield from (one for one in config["feature_snapshots"].values() if one is not None)
 
 
-def _named(platform: Platform) -> Iterator[str]:
-    """Every digest any ledger entry mentions: models, documents, evidence, references."""
+def _released(platform: Platform, *, dry_run: bool) -> Iterator[tuple[str, frozenset[int]]]:
+    """Bundles out of use for 14 days, by name; released first, so that nobody flips back to lost files."""
+    now = platform.clock.now()
+    for name in platform.bundles.names():
+        gone = platform.bundles.state(name).releasable(now)
+        if gone and not dry_run:
+            gone = platform.bundles.release(name, actor="maintenance", at=now)
+        if gone:
+            yield name, frozenset(one.number for one in gone)
+
+
+def _named(platform: Platform, released: Mapping[str, frozenset[int]]) -> Iterator[str]:
+    """Every digest any ledger entry mentions: models, documents, evidence, references.
+
+    What only a released bundle mentions is needed by nobody; its registration and its decision stay.
+    """
     for entry in platform.ledger.entries():
+        if entry.kind == BUNDLE_REGISTERED and _is_released(platform, entry, released):
+            continue
         yield from (found.decode() for found in _DIGEST.findall(canonical_json(entry.body)))
+
+
+def _is_released(platform: Platform, entry: Entry, released: Mapping[str, frozenset[int]]) -> bool:
+    name, number = entry.subject.removeprefix(bundle_subject("")), entry.body["number"]
+    return number in released.get(name, ()) or number in platform.bundles.state(name).released

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mangaassist.governance.switches import Switches
     from mangaassist.incidents.outbox import Outbox
     from mangaassist.labels.intake import LabelStore
+    from mangaassist.promotion.bundles import Bundles
     from mangaassist.promotion.registry import Registry
     from mangaassist.promotion.versions import Version
     from mangaassist.serving.model_server import ModelServer
@@ -73,6 +74,13 @@ class Platform:
         return Registry(self.ledger, self.artifacts, self.keys, self.switches, deployable=self._deployable)
 
     @cached_property
+    def bundles(self) -> Bundles:
+        from mangaassist.promotion.bundles import Bundles
+        from mangaassist.serving.live import Readers
+
+        return Bundles(self.registry, readers=(Readers(self.home),))
+
+    @cached_property
     def labels(self) -> LabelStore:
         from mangaassist.labels.intake import LabelStore
         from mangaassist.storage.artifacts import ArtifactStore
@@ -108,6 +116,7 @@ class Platform:
         from mangaassist.lifecycle.features import require_declared
 
         require_declared(self, version)
+        self.bundles.require_uncoupled(version)
 
     def module(self, name: str) -> StoryModule:
         """The story's folder, loaded; an unknown name is an InputError with the nearest one."""

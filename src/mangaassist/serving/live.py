@@ -27,6 +27,9 @@ import orjson
 from mangaassist.core.errors import MangaAssistError, Unavailable
 from mangaassist.core.home import Home, unwritable
 from mangaassist.governance.switches import Permissions
+from mangaassist.promotion.bundles import Bundles
+from mangaassist.promotion.pairs import Bundle, BundleState
+from mangaassist.promotion.pairs import subject as bundle_subject
 from mangaassist.promotion.readers import Acknowledged
 from mangaassist.promotion.registry import Registry
 from mangaassist.promotion.versions import Deployment
@@ -66,6 +69,21 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveBundle:
+    """Which bundle is read now; its members belong together, whatever is flipped meanwhile.
+
+    Attributes:
+        bundle: None before the first flip.
+        epoch, stale_seconds, pinned: as of :class:`Live`; the pinned bundle is the one before.
+    """
+
+    bundle: Bundle | None
+    epoch: int
+    stale_seconds: float
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class _View:
     deployment: Deployment
     permissions: Permissions
@@ -80,6 +98,7 @@ class LivePointer:
         home: where to acknowledge epochs for other processes to see; None acknowledges in process only.
         lease: how long a view is served without another look at the ledger; None for a pointer that is
             refreshed by hand, in simulated time.
+        bundles: what :meth:`coupled` reads; by default those of ``registry``.
     """
 
     def __init__(
@@ -89,11 +108,14 @@ class LivePointer:
         prepare: Callable[[str, int], object] | None = None,
         home: Home | None = None,
         lease: timedelta | None = None,
+        bundles: Bundles | None = None,
     ) -> None:
         self._registry = registry
+        self._bundles = bundles or Bundles(registry)
         self._prepare = prepare
         self._lease = lease.total_seconds() if lease is not None else None
         self._views: dict[str, _View] = {}
+        self._coupled: dict[str, BundleState] = {}
         self._version = -1
         self._refreshed = _elapsed()
         self._lock = threading.Lock()
@@ -112,6 +134,13 @@ class LivePointer:
             return Live(view.pinned, _cut_off(view.permissions, stale), stale, pinned=True)
         return Live(view.deployment, view.permissions, stale)
 
+    def coupled(self, name: str) -> LiveBundle:
+        """Which bundle ``name`` is read: one value, so nobody meets old and new members mixed."""
+        state = self._coupled.get(name) or self._couple(name)
+        stale = _elapsed() - self._refreshed
+        pinned = self._lease is not None and stale > self._lease
+        return LiveBundle(state.known_good if pinned else state.live, state.epoch, stale, pinned)
+
     def refresh(self) -> None:
         """Read what is new for every watched story; with an unreachable store champions stay as they are.
 
@@ -123,7 +152,10 @@ class LivePointer:
             try:
                 version = self._registry.ledger.version()
                 if version != self._version or self.problem:
-                    self._swap({story: self._read(story) for story in self._views})
+                    self._swap(
+                        {story: self._read(story) for story in self._views},
+                        {name: self._read_bundle(name) for name in self._coupled},
+                    )
                 self._version, self.problem = version, ""
                 self._refreshed = began
             except MangaAssistError as error:
@@ -180,8 +212,23 @@ class LivePointer:
     def _watch(self, story: str) -> _View:
         with self._lock:
             if story not in self._views:
-                self._swap({**self._views, story: self._read(story)})
+                self._swap({**self._views, story: self._read(story)}, self._coupled)
             return self._views[story]
+
+    def _couple(self, name: str) -> BundleState:
+        with self._lock:
+            if name not in self._coupled:
+                self._swap(self._views, {**self._coupled, name: self._read_bundle(name)})
+            return self._coupled[name]
+
+    def _read_bundle(self, name: str) -> BundleState:
+        state, before = self._bundles.state(name), self._coupled.get(name)
+        if self._prepare is not None and (before is None or before.epoch != state.epoch):
+            for bundle in (state.known_good, state.live):
+                for member in bundle.members if bundle is not None else ():
+                    if member.version is not None:
+                        self._prepare(*member.version)
+        return state
 
     def _read(self, story: str) -> _View:
         deployment = self._registry.deployment(story)
@@ -194,12 +241,17 @@ class LivePointer:
                     self._prepare(story, number)
         return _View(deployment, self._registry.switches.permissions(story), deployment.pinned())
 
-    def _swap(self, views: dict[str, _View]) -> None:
+    def _swap(self, views: dict[str, _View], coupled: dict[str, BundleState]) -> None:
         with self._changed:
-            self._views = views
+            self._views, self._coupled = views, coupled
             self._changed.notify_all()
         if self._acknowledgement is not None:
-            self._acknowledgement.write({story: view.deployment for story, view in views.items()})
+            stories = {name: (view.deployment.epoch, view.pinned.champion) for name, view in views.items()}
+            bundles = {
+                bundle_subject(name): (state.epoch, state.known_good.number if state.known_good else None)
+                for name, state in coupled.items()
+            }
+            self._acknowledgement.write({**stories, **bundles})
 
 
 class Acknowledgement:
@@ -218,13 +270,16 @@ class Acknowledgement:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         draft.rename(self._path)
 
-    def write(self, served: Mapping[str, Deployment]) -> None:
+    def write(self, served: Mapping[str, tuple[int, int | None]]) -> None:
         """Say what is served now; short enough for one write.
+
+        Args:
+            served: epoch and the number that would be pinned, by story or bundle subject.
 
         Raises:
             Unavailable, InputError: the home cannot be written, so nobody will know.
         """
-        stories = {story: {"epoch": one.epoch, "pin": one.known_good} for story, one in served.items()}
+        stories = {name: {"epoch": epoch, "pin": pin} for name, (epoch, pin) in served.items()}
         line = orjson.dumps({"lease": self._lease, "stories": stories})
         try:
             os.pwrite(self._file.fileno(), line, 0)
