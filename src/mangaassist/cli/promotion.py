@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mangaassist.cli.session import HomeOption, JsonOption, Session, session
+from mangaassist.cli.session import HomeOption, JsonOption, NameArgument, Session, session
 
 if TYPE_CHECKING:
+    from mangaassist.core.story import Story
+    from mangaassist.lifecycle.platform import Platform
     from mangaassist.promotion.simulated_rates import Simulation
 
-app = typer.Typer(no_args_is_help=True, help="The rules of a rollout, tried out.")
+app = typer.Typer(no_args_is_help=True, help="The rules of a gate and a rollout: shown, tried out.")
 
 _HEALTHY_DAYS = 4000
 _EFFECT_DAYS = 1000
@@ -19,7 +22,7 @@ _EFFECT_DAYS = 1000
 
 @app.callback()
 def _group() -> None:
-    """The rules of a rollout, tried out."""
+    """The rules of a gate and a rollout: shown, tried out."""
 
 
 @app.command()
@@ -125,3 +128,98 @@ def _show(found: Simulation) -> None:
 
 def _delays(rule: dict[str, Any]) -> tuple[int | None, int | None, str]:
     return rule["median_looks"], rule["p90_looks"], f"{rule['never_share']:.1%}"
+
+
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option("--policy", help="A gate policy; default the story's own.", exists=False, dir_okay=False),
+]
+
+
+@app.command()
+def policy(
+    context: typer.Context,
+    name: NameArgument,
+    file: PolicyOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a story's gate policy as a document, or check one; HOME/gates/NAME.yaml is the one that rules."""
+    from mangaassist.core.gate_policy import plain, policy_document
+
+    here = session(context, home, as_json)
+    story = _under(here.platform(), name, file)
+    body = policy_document(story)
+    here.answer({"policy": story.digest, "document": body}, lambda: typer.echo(plain(body)))
+
+
+@app.command()
+def backtest(
+    context: typer.Context,
+    name: NameArgument,
+    file: PolicyOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide every past gate and stage again by another policy, on the evidence stored then."""
+    from mangaassist.cli import render
+    from mangaassist.lifecycle.backtesting import backtest as run
+
+    here = session(context, home, as_json)
+    platform = here.platform()
+    body = run(platform, _under(platform, name, file))
+
+    def text() -> None:
+        columns = ("version", "stage", "at", "was", "would", "next_was", "next_would")
+        rows = [tuple(one[key] for key in columns) for one in (*body["different"], *body["undecidable"])]
+        if rows:
+            render.table(f"{name}: decided differently, or not decidable", columns, rows)
+        for one in body["different"]:
+            typer.echo(f"{name}/{one['version']} {one['stage']}: {one['reason']}")
+        typer.echo(f"{body['same']} of {body['decisions']} decisions are the same.")
+
+    here.answer(body, text)
+
+
+@app.command()
+def trust(
+    context: typer.Context, name: NameArgument, home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """Whether offline changes foretell online ones, and so whether the next canary is extended."""
+    from mangaassist.cli import render
+    from mangaassist.promotion import trust as judging
+
+    here = session(context, home, as_json)
+    platform = here.platform()
+    story = platform.story(name)
+    past = judging.pairs(platform.registry, name)
+    verdict = judging.verdict(story, past)
+    why = judging.extension(story, verdict)
+    body = {"pairs": [one.as_dict() for one in past], "verdict": verdict.as_dict(), "extended": why}
+
+    def text() -> None:
+        columns = ("version", "champion", "offline", "offline_error", "online", "online_error")
+        if past:
+            rows = [tuple(getattr(one, key) for key in columns) for one in past]
+            render.table(f"{name}: retrains that users have met", columns, rows)
+        typer.echo(verdict.sentence)
+        typer.echo(f"The next canary is extended: {why}" if why else "The next canary goes as planned.")
+
+    here.answer(body, text)
+
+
+def _under(platform: Platform, name: str, file: Path | None) -> Story:
+    """The story as it is judged, or as it would be by the policy in ``file``."""
+    from mangaassist.core.errors import InputError
+    from mangaassist.core.gate_policy import under_policy
+
+    story = platform.story(name)
+    if file is None:
+        return story
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            "--policy", expected="a readable text file", got=str(file), next_step="Check the path."
+        ) from error
+    return under_policy(story, text, source=file.name)

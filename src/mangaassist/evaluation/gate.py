@@ -6,10 +6,12 @@ insufficient and hold. Numbers a story sets in its thresholds replace the defaul
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 from mangaassist.core.story import Story, Threshold
-from mangaassist.core.verdict import Status, Verdict
+from mangaassist.core.verdict import Action, Decision, Status, Verdict, decide, enforce
 from mangaassist.evaluation.bias import bias_verdicts
 from mangaassist.evaluation.regressions import (
     escalation_verdicts,
@@ -57,6 +59,25 @@ def offline_gate(
         *slice_verdicts(story, candidate, champion),
         *(bias_verdicts(candidate.bias) if candidate.bias else ()),
     ]
+
+
+def gate_decision(
+    story: Story,
+    candidate: EvaluationReport,
+    champion: EvaluationReport | None,
+    findings: Sequence[Verdict],
+    *,
+    actor: str,
+    at: datetime,
+) -> Decision:
+    """The offline decision; there is nothing to wait for offline, so a hold is a refusal.
+
+    Args:
+        findings: verdicts of what the reports do not show (data, cost, age of the golden set).
+    """
+    verdicts = enforce([*findings, *offline_gate(story, candidate, champion)], story.enforced)
+    gate = decide(f"{story.name}/candidate", verdicts, actor=actor, at=at, policy=story.digest)
+    return gate if gate.action is Action.PROMOTE else replace(gate, action=Action.REFUSE)
 
 
 def metric(report: EvaluationReport, name: str) -> Metric | None:

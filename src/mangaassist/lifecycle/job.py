@@ -26,6 +26,7 @@ class Job:
 
     Attributes:
         module: the story's folder, loaded.
+        story: its specification under the home's gate policy.
         label_version: the finalised labels it learns from.
         waivers: rules set aside for that label version.
         catalog: the story's feature catalog; None for a story without features.
@@ -37,6 +38,7 @@ class Job:
 
     platform: Platform
     module: StoryModule
+    story: Story
     label_version: LabelVersion
     waivers: tuple[Waiver, ...]
     catalog: Catalog | None
@@ -44,10 +46,6 @@ class Job:
     champion: int | None
     seed: int
     again: bool = False
-
-    @property
-    def story(self) -> Story:
-        return self.module.STORY
 
     @property
     def tags(self) -> RunTags:

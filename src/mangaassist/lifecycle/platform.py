@@ -57,6 +57,10 @@ class Platform:
 
     @cached_property
     def switches(self) -> Switches:
+        if url := self.home.settings.switches_url:
+            from mangaassist.governance.ssm import SsmSwitches
+
+            return SsmSwitches.open(self.ledger, url)
         from mangaassist.governance.switches import Switches
 
         return Switches(self.ledger)
@@ -125,5 +129,14 @@ class Platform:
         return load_story(name, self.home.path)
 
     def story(self, name: str) -> Story:
-        """The story's specification."""
-        return self.module(name).STORY
+        """The story's specification, judged by the home's ``gates/<story>.yaml`` where there is one.
+
+        Raises:
+            InputError: for an unknown story, or a policy document with a mistake in it.
+        """
+        story, path = self.module(name).STORY, self.home.path / "gates" / f"{name}.yaml"
+        if not path.exists():
+            return story
+        from mangaassist.core.gate_policy import under_policy
+
+        return under_policy(story, path.read_text(encoding="utf-8"), source=str(path))

@@ -7,14 +7,23 @@ from typing import Any, Protocol
 
 from mangaassist.core.errors import GateRefused
 from mangaassist.core.identity import canonical_json, digest
-from mangaassist.core.verdict import Action, Decision, Verdict, decide
+from mangaassist.core.verdict import Action, Decision, Verdict
 from mangaassist.evaluation.adversarial import attack
-from mangaassist.evaluation.gate import offline_gate
+from mangaassist.evaluation.gate import gate_decision
+from mangaassist.evaluation.paired import paired_change
 from mangaassist.evaluation.report import EvaluationReport
 from mangaassist.evaluation.slices import slice_matrix
 from mangaassist.governance.cost import cost_verdicts
 from mangaassist.labels.waivers import cap
-from mangaassist.lifecycle.files import VERDICTS, VerdictsRefused, read_frame, read_json, read_verdicts
+from mangaassist.lifecycle.files import (
+    VERDICTS,
+    VerdictsRefused,
+    read_frame,
+    read_json,
+    read_verdicts,
+    verdict_bytes,
+)
+from mangaassist.lifecycle.golden import golden_verdicts, record_golden
 from mangaassist.lifecycle.job import Job
 from mangaassist.lifecycle.steps import (
     BIAS,
@@ -29,11 +38,15 @@ from mangaassist.lifecycle.steps import (
 )
 from mangaassist.promotion.versions import FAILED, Version, VersionStatus
 from mangaassist.promotion.versions import SHADOW as SHADOW_STAGE
+from mangaassist.stats.intervals import two_sided_z
+from mangaassist.storage.artifacts import ArtifactStore
 from mangaassist.training.formats import load as load_model
 from mangaassist.training.pipeline import Step, StepInputs, Waiting
 
 REGISTRATION, SHADOW, CANARY = "registration", "shadow", "canary"
 ACTOR = "retrain"
+FINDINGS, CHAMPION_REPORT = "findings", "champion_evaluation"
+"""Documents of a version that hold what its gate saw beside its own evaluation."""
 
 
 class Traffic(Protocol):
@@ -88,17 +101,19 @@ def register(job: Job, inputs: StepInputs) -> Files:
 
 def _enter(job: Job, inputs: StepInputs, run_id: str) -> Version:
     """Judge the candidate and register it, whatever the judgement."""
-    report = full_report(inputs)
+    report, champion = full_report(inputs), _champion_report(job, inputs)
+    findings = [*_step_verdicts(inputs), *_golden_set(job, inputs), *_cost(job, inputs, report)]
+    now = job.platform.clock.now()
     return job.platform.registry.register(
         job.story.name,
         artifact=inputs.outputs[TRAINING],
         tags=job.tags.as_dict(),
-        metrics=headline(report),
-        gate=_gate(job, inputs, report),
+        metrics={**headline(report), **_against(job, report, champion)},
+        gate=gate_decision(job.story, report, champion, findings, actor=ACTOR, at=now),
         run_id=run_id,
         actor=ACTOR,
-        at=job.platform.clock.now(),
-        documents=_documents(job, inputs),
+        at=now,
+        documents=_documents(job, inputs, champion, findings),
         policy=job.story.digest,
         capped=cap(job.waivers),
         waivers=[
@@ -107,16 +122,13 @@ def _enter(job: Job, inputs: StepInputs, run_id: str) -> Version:
     )
 
 
-def _gate(job: Job, inputs: StepInputs, report: EvaluationReport) -> Decision:
-    """The offline decision. There is nothing to wait for offline, so a hold is a refusal."""
-    verdicts = [
-        *_step_verdicts(inputs),
-        *offline_gate(job.story, report, _champion_report(job, inputs)),
-        *_cost(job, inputs, report),
-    ]
-    name = f"{job.story.name}/candidate"
-    gate = decide(name, verdicts, actor=ACTOR, at=job.platform.clock.now(), policy=job.story.digest)
-    return gate if gate.action is Action.PROMOTE else replace(gate, action=Action.REFUSE)
+def _golden_set(job: Job, inputs: StepInputs) -> list[Verdict]:
+    """Whether the golden set is still what it should be (EVA-1); nothing where the story has none."""
+    if read_json(inputs.read(SPLIT, "split.json"))["judged_on"] != "golden":
+        return []
+    rows = read_frame(inputs.read(SPLIT, "test.arrow"))
+    record_golden(job.platform, job.story, rows, actor=ACTOR)
+    return golden_verdicts(job.platform, job.story, rows)
 
 
 def _cost(job: Job, inputs: StepInputs, report: EvaluationReport) -> list[Verdict]:
@@ -131,12 +143,18 @@ def _cost(job: Job, inputs: StepInputs, report: EvaluationReport) -> list[Verdic
 
 def full_report(inputs: StepInputs) -> EvaluationReport:
     """The evaluation with its slices, attacks, latency and bias audit put together."""
-    body = read_json(inputs.read(EVALUATION, "report.json"))
+    outputs = (inputs.outputs[step] for step in (EVALUATION, SLICES, BIAS))
+    return stored_report(inputs.artifacts, *outputs)
+
+
+def stored_report(store: ArtifactStore, evaluation: str, slices: str, bias: str) -> EvaluationReport:
+    """An evaluation put together from the outputs of its three steps."""
+    body = read_json(store.read(evaluation, "report.json"))
     body |= {
-        "adversarial": read_json(inputs.read(EVALUATION, "adversarial.json")),
-        "latency": read_json(inputs.read(EVALUATION, "latency.json")),
-        "slices": read_json(inputs.read(SLICES, "slices.json")),
-        "bias": read_json(inputs.read(BIAS, "bias.json")),
+        "adversarial": read_json(store.read(evaluation, "adversarial.json")),
+        "latency": read_json(store.read(evaluation, "latency.json")),
+        "slices": read_json(store.read(slices, "slices.json")),
+        "bias": read_json(store.read(bias, "bias.json")),
     }
     return EvaluationReport.from_dict(body)
 
@@ -175,6 +193,16 @@ def _step_verdicts(inputs: StepInputs) -> list[Verdict]:
     ]
 
 
+def _against(job: Job, report: EvaluationReport, champion: EvaluationReport | None) -> dict[str, Any]:
+    """The accuracy less the champion's on the same rows, with its standard error (EVA-3)."""
+    if champion is None or champion.answers.rows != report.answers.rows:
+        return {}
+    rows = report.answers.in_scope
+    change = paired_change(champion.answers.correct[rows], report.answers.correct[rows])
+    error = (change.high - change.low) / (2 * two_sided_z(0.95))
+    return {"against": {"champion": job.champion, "difference": change.difference, "error": error}}
+
+
 def headline(report: EvaluationReport) -> dict[str, Any]:
     """The few numbers a registry row shows; accuracy whole, so that nobody quotes it bare."""
     accuracy = report.metrics["accuracy"]
@@ -196,8 +224,10 @@ def _run_id(job: Job, inputs: StepInputs) -> str:
     return digest([outputs, job.story.digest, job.label_version.number])[:16]
 
 
-def _documents(job: Job, inputs: StepInputs) -> dict[str, str]:
-    """Required artifacts of a release, each by its digest."""
+def _documents(
+    job: Job, inputs: StepInputs, champion: EvaluationReport | None, findings: list[Verdict]
+) -> dict[str, str]:
+    """Required artifacts of a release, each by its digest; with all the gate saw, to decide it again."""
     names = {
         "dataset": VALIDATION,
         "features": FEATURES,
@@ -206,8 +236,15 @@ def _documents(job: Job, inputs: StepInputs) -> dict[str, str]:
         "slices": SLICES,
         "bias": BIAS,
     }
-    config = job.platform.artifacts.put_files({"config.json": canonical_json(job.config())}, durable=True)
-    return {**{name: inputs.outputs[step] for name, step in names.items()}, "training_config": config}
+    store = job.platform.artifacts
+    made = {
+        "training_config": store.put_files({"config.json": canonical_json(job.config())}, durable=True),
+        FINDINGS: store.put_files({VERDICTS: verdict_bytes(findings)}, durable=True),
+    }
+    if champion is not None:
+        report = canonical_json(champion.as_dict())
+        made[CHAMPION_REPORT] = store.put_files({"report.json": report}, durable=True)
+    return {**{name: inputs.outputs[step] for name, step in names.items()}, **made}
 
 
 def registered(job: Job, inputs: StepInputs) -> Version:

@@ -124,7 +124,7 @@ def retrain(
 
 def pin(platform: Platform, module: StoryModule, *, seed: int, waiver: WaiverRequest | None) -> Job:
     """Fix what a run works on: finalised labels, waivers, catalog, feature snapshots, champion."""
-    story = module.STORY
+    story = platform.story(module.STORY.name)
     version = label_versions.finalise(platform.labels, story, actor="retrain")
     if waiver is not None:
         waive(platform.labels, story, version, waiver.rule, reason=waiver.reason, actor=waiver.actor)
@@ -134,7 +134,7 @@ def pin(platform: Platform, module: StoryModule, *, seed: int, waiver: WaiverReq
     snapshots = platform.features.snapshots(catalog) if catalog else {}
     champion = platform.registry.deployment(story.name).champion
     granted = waivers(platform.labels, story, version.number)
-    return Job(platform, module, version, granted, catalog, snapshots, champion, seed)
+    return Job(platform, module, story, version, granted, catalog, snapshots, champion, seed)
 
 
 def _progress(on_event: Notify | None) -> Callable[[StepEvent], None] | None:
