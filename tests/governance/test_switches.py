@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.governance.parameters import parameter_store, prefix
 
 from mangaassist.core.clock import SimulatedClock
 from mangaassist.core.errors import Conflict, GateRefused, InputError, Unavailable
 from mangaassist.core.home import Home
+from mangaassist.governance.ssm import SsmSwitches
 from mangaassist.governance.switches import (
     GLOBAL_FREEZE,
     Switches,
@@ -19,10 +23,22 @@ from mangaassist.governance.switches import (
 )
 from mangaassist.storage.ledger import Ledger
 
+Open = Callable[[Ledger], Switches]
+
+
+@pytest.fixture(scope="module", params=["ledger", "ssm"])
+def opened(request: pytest.FixtureRequest) -> Iterator[Open]:
+    """The two stores; what follows holds for both. Parameters of one home have one prefix."""
+    if request.param == "ledger":
+        yield Switches
+        return
+    with parameter_store() as client:
+        yield lambda ledger: SsmSwitches(ledger, client, prefix(ledger), now=count().__next__)
+
 
 @pytest.fixture
-def switches(home: Home) -> Switches:
-    return Switches(Ledger.open(home))
+def switches(home: Home, opened: Open) -> Switches:
+    return opened(Ledger.open(home))
 
 
 def test_nothing_set_permits(switches: Switches) -> None:
@@ -40,6 +56,7 @@ def test_nothing_set_permits(switches: Switches) -> None:
 )
 @settings(max_examples=27, deadline=None)
 def test_any_denial_wins(
+    opened: Open,
     tmp_path_factory: pytest.TempPathFactory,
     frozen: bool | None,
     enabled: bool | None,
@@ -47,7 +64,7 @@ def test_any_denial_wins(
 ) -> None:
     """PRO-8: precedence as a lattice: no lower level permits what a higher one denies."""
     clock = SimulatedClock(datetime(2026, 10, 5, tzinfo=UTC))
-    switches = Switches(Ledger.open(Home.open(tmp_path_factory.mktemp("home"))))
+    switches = opened(Ledger.open(Home.open(tmp_path_factory.mktemp("home"))))
     for name, value in (
         (GLOBAL_FREEZE, frozen),
         (promotion_switch("intent"), enabled),
@@ -62,10 +79,12 @@ def test_any_denial_wins(
     assert switches.permissions("spam").may_promote == (frozen is not True)
 
 
-def test_unreachable_store_uses_the_safe_defaults(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_store_uses_the_safe_defaults(
+    home: Home, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """PRO-8: freeze defaults to false, promotion_enabled to false, and the answer says so."""
     ledger = Ledger.open(home)
-    switches = Switches(ledger)
+    switches = opened(ledger)
 
     def down() -> int:
         raise Unavailable("ledger", expected="an answer", got="silence", next_step="Look at it.")
@@ -83,11 +102,11 @@ def test_unreachable_store_uses_the_safe_defaults(home: Home, monkeypatch: pytes
 
 
 def test_a_freeze_already_read_survives_losing_the_store(
-    home: Home, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+    home: Home, opened: Open, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PRO-8: the default is for a missing signal; a freeze that was read is not missing."""
     ledger = Ledger.open(home)
-    switches = Switches(ledger)
+    switches = opened(ledger)
     switches.freeze(True, actor="mei", reason="SEV-1", at=clock.now())
 
     def down() -> int:
@@ -97,9 +116,9 @@ def test_a_freeze_already_read_survives_losing_the_store(
     assert switches.permissions("intent").frozen
 
 
-def test_loosening_over_a_newer_freeze_is_a_conflict(home: Home, clock: SimulatedClock) -> None:
+def test_loosening_over_a_newer_freeze_is_a_conflict(home: Home, opened: Open, clock: SimulatedClock) -> None:
     """PRO-8: an "off" written in ignorance of a newer "on" changes nothing."""
-    mine, theirs = Switches(Ledger.open(home)), Switches(Ledger.open(home))
+    mine, theirs = opened(Ledger.open(home)), opened(Ledger.open(home))
     first = mine.freeze(True, actor="mei", reason="SEV-2", at=clock.now())
     theirs.freeze(True, actor="ken", reason="worse than we thought", at=clock.now())
     with pytest.raises(Conflict):

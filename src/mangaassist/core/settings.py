@@ -47,6 +47,8 @@ class Settings:
         llm_model: the model to ask there.
         llm_region: the region it runs in; training texts go nowhere else (``Story.residency``).
         llm_key_variable: the environment variable with its API key; empty for a server that needs none.
+        switches_url: where the kill switches are besides the ledger, "ssm://PREFIX"; empty means there alone.
+        mlflow_url: the MLflow tracking store the registry is projected to, "sqlite:///FILE" or "http://HOST".
         ray_address: the Ray cluster that reads features ("auto", "HOST:PORT"); empty means this process.
         region: the region this process serves and trains in.
         drift_metrics: where drift goes as CloudWatch metrics, one JSON line each: a file, or "-" for standard
@@ -68,6 +70,8 @@ class Settings:
     llm_model: str = ""
     llm_region: str = ""
     llm_key_variable: str = ""
+    switches_url: str = ""
+    mlflow_url: str = ""
     ray_address: str = ""
     region: str = "us"
     drift_metrics: str = ""

@@ -124,16 +124,11 @@ class Switches:
             InputError: an unknown name, or no reason. Conflict: loosening over a newer entry.
         """
         check_name(name)
-        if not reason.strip():
-            raise InputError(
-                "reason",
-                expected="a sentence saying why",
-                got="nothing",
-                next_step="Add --reason; it stays in the ledger.",
-            )
-        tightens = value == (name == GLOBAL_FREEZE)
+        require_reason(reason)
         current = self.setting(name)
-        expected = None if tightens else (seen if seen is not None else current.epoch if current else 0)
+        expected = (
+            None if denies(name, value) else (seen if seen is not None else current.epoch if current else 0)
+        )
         body = {"name": name, "value": value, "reason": reason.strip()}
         entry = self._ledger.append(
             kind=KIND, subject=f"switch/{name}", body=body, actor=actor, at=at, expected=expected
@@ -240,6 +235,22 @@ class Switches:
             epoch=self._epoch,
             source="defaults",
             sentence=f"The switches cannot be read, so nothing is promoted ({error})",
+        )
+
+
+def denies(name: str, value: bool) -> bool:
+    """Whether ``value`` is the denying one: "on" for the freeze, "off" for every other switch."""
+    return value == (name == GLOBAL_FREEZE)
+
+
+def require_reason(reason: str) -> None:
+    """Refuse a switch that is set without a reason."""
+    if not reason.strip():
+        raise InputError(
+            "reason",
+            expected="a sentence saying why",
+            got="nothing",
+            next_step="Add --reason; it stays in the ledger.",
         )
 
 

@@ -61,6 +61,10 @@ class Platform:
             from mangaassist.governance.ssm import SsmSwitches
 
             return SsmSwitches.open(self.ledger, url)
+        if url := self.home.settings.switches_url:
+            from mangaassist.governance.ssm import SsmSwitches
+
+            return SsmSwitches.open(self.ledger, url)
         from mangaassist.governance.switches import Switches
 
         return Switches(self.ledger)
