@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
+from itertools import count
 
 import polars as pl
 
 from mangaassist.core.clock import utc
 from mangaassist.core.errors import InputError, nearest
-from mangaassist.features.as_of import EVENT, INGESTED, History, Integers, Requests
+from mangaassist.features.as_of import EVENT, INGESTED, Collision, History, Integers, Requests
 from mangaassist.features.catalog import Feature
 
 __all__ = ["DTYPES", "EVENT", "INGESTED", "INSTANT", "Reason", "moments_of", "point_in_time", "reason_column"]
@@ -75,12 +77,32 @@ def point_in_time(
             column names already taken.
     """
     moments = moments_of(entities, features, as_of)
+    for seed in count():
+        with suppress(Collision):
+            found = _found(views, features, entities, moments, others, seed=seed)
+            break
+    return entities.with_columns(
+        found[name] for one in features for name in (one.name, reason_column(one.name))
+    )
+
+
+def _found(
+    views: Mapping[str, pl.DataFrame],
+    features: Sequence[Feature],
+    entities: pl.DataFrame,
+    moments: pl.Series,
+    others: Callable[[str], pl.DataFrame] | None,
+    *,
+    seed: int,
+) -> dict[str, pl.Series]:
+    """Values and reasons by column name, one per request; Collision asks for another ``seed``."""
     requests: dict[str, Requests] = {}
     found: dict[str, pl.Series] = {}
     for view, group in _by_view(features).items():
-        entity, rows = group[0].entity, views[view]
+        # One piece per column: joining and gathering from several costs up to four times as much.
+        entity, rows = group[0].entity, views[view].rechunk()
         if entity not in requests:
-            requests[entity] = Requests.of(entities[entity].cast(pl.String), moments)
+            requests[entity] = Requests.of(entities[entity].cast(pl.String), moments, seed=seed)
         whole = partial(others, view) if others else partial(rows.drop, entity, EVENT, INGESTED)
         history = History.of(rows, requests[entity], whole)
         for lag in sorted({feature.serving_lag for feature in group}):
@@ -88,9 +110,7 @@ def point_in_time(
             deciding = history.deciding(requests[entity], lag)
             seen = _gathered(rows, deciding, own).with_columns(entities[entity], moments)
             found |= _settled(seen, own)
-    return entities.with_columns(
-        found[name] for one in features for name in (one.name, reason_column(one.name))
-    )
+    return found
 
 
 def _by_view(features: Sequence[Feature]) -> dict[str, list[Feature]]:
@@ -104,9 +124,8 @@ def _by_view(features: Sequence[Feature]) -> dict[str, list[Feature]]:
 def _gathered(rows: pl.DataFrame, positions: Integers, features: Sequence[Feature]) -> pl.DataFrame:
     """event_ts and values of the rows at ``positions``; null where the position is -1."""
     found = pl.Series(positions)
-    # One piece per column: gathering from several costs four times as much.
-    whole = rows.select(EVENT, *(feature.name for feature in features)).rechunk()
-    return whole.select(pl.all().gather(found.set(found < 0, None)))
+    names = [EVENT, *(feature.name for feature in features)]
+    return rows.select(pl.col(names).gather(found.set(found < 0, None)))
 
 
 def _settled(seen: pl.DataFrame, features: Sequence[Feature]) -> dict[str, pl.Series]:
