@@ -95,7 +95,9 @@ def test_a_cluster_that_does_not_answer(market: FeatureStore) -> None:
         distributed.read(market, MARKET, asked(9), NAMES, as_of="at", address="127.0.0.1:1")
 
 
-@pytest.mark.parametrize("partitions", [None, 1, 5, 40])
+@pytest.mark.parametrize(
+    "partitions", [None, pytest.param(1, marks=pytest.mark.soak), pytest.param(5, marks=pytest.mark.soak), 40]
+)
 def test_it_reads_what_one_machine_reads(cluster: str, market: FeatureStore, partitions: int | None) -> None:
     """Two views, four lags, more partitions than files and than entities."""
     entities = asked()

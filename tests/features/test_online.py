@@ -366,7 +366,7 @@ def test_a_forked_child_opens_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("engine", ["embedded", pytest.param("redis", marks=pytest.mark.service)])
 def test_killed_materialisations_leave_the_last_good_generation(engine: str, tmp_path: Path) -> None:
     """Two readers read all the while a writer is killed again and again, at any moment."""
-    _kill_rounds(engine, tmp_path, rounds=3)
+    _kill_rounds(engine, tmp_path, rounds=2)
 
 
 @pytest.mark.soak
