@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.cli.journeys import STORY, Shell, to_champion, trained_home
+from tests.cli.journeys import STORY, Shell, rows, to_champion, traffic, trained_home, write
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +90,22 @@ def test_the_golden_set_has_a_version(rolled_out: Shell) -> None:
     verdicts = {one.name: one for one in platform.registry.get(STORY, 1).gate.verdicts}
     assert {"golden_set.age", "golden_set.mix.language", "golden_set.mix.label"} <= verdicts.keys()
     assert not any(one.blocking for name, one in verdicts.items() if name.startswith("golden_set."))
+
+
+def test_a_version_in_shadow_is_replayed(rolled_out: Shell, tmp_path: Path) -> None:
+    """EVA-1: its own answers to logged requests, against what was served; without them a clear refusal."""
+    assert "keeps no texts" in str(rolled_out.error("evaluate", STORY, "--mode", "replay", code=2))
+    rolled_out.load(write(tmp_path / "later.csv", rows(6, 8)), "vendor")
+    rolled_out("retrain", STORY, "--seed", "8")
+    traffic(rolled_out, 400)
+    body = rolled_out.json("evaluate", STORY, "--mode", "replay")
+    [shadow] = body["quality"]
+    assert (body["version"], shadow["log"], shadow["sessions"]) == (2, "shadow", 400)
+    assert shadow["bounds"][0] <= shadow["agreement"] <= shadow["bounds"][1] == 1.0
+    assert shadow["served"] == 1.0
+    assert body["latency"]["verdict"]["value"] == 1.0
+    assert body["cost"]["per_thousand"] > 0
+    assert not any(one["blocking"] for one in body["verdicts"])
+    against = rolled_out.platform().registry.get(STORY, 2).metrics["against"]
+    assert against["champion"] == 1
+    assert against["error"] > 0

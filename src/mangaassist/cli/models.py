@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from mangaassist.cli.session import ActorOption, HomeOption, JsonOption, NameArgument, ReasonOption, session
+from mangaassist.cli.session import (
+    ActorOption,
+    HomeOption,
+    JsonOption,
+    NameArgument,
+    ReasonOption,
+    Session,
+    session,
+)
 from mangaassist.core.errors import ExitCode
 
 
@@ -48,16 +56,28 @@ def retrain(
 def evaluate(
     context: typer.Context,
     name: NameArgument,
-    on: Annotated[str, typer.Option(help="golden or adversarial.")] = "golden",
-    version: Annotated[int | None, typer.Option(help="Default: champion, else the newest candidate.")] = None,
+    mode: Annotated[str, typer.Option(help="rows (labelled ones) or replay (logged requests).")] = "rows",
+    on: Annotated[str, typer.Option(help="With rows: golden or adversarial.")] = "golden",
+    version: Annotated[
+        int | None,
+        typer.Option(help="Default: champion, else the newest candidate; of a replay the challenger."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of a replay: seed of its sample.")] = 7,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure one version on a held-out set, each number beside its floor, ceiling and interval."""
+    """Measure one version on a held-out set, or replay it on requests it answered unseen or in its canary."""
     from mangaassist.cli import render
+    from mangaassist.core.errors import InputError, nearest
     from mangaassist.lifecycle.evaluating import evaluate as run
 
     here = session(context, home, as_json)
+    if mode not in _MODES:
+        step = nearest(mode, _MODES)
+        raise InputError("--mode", expected=" or ".join(_MODES), got=repr(mode), next_step=step)
+    if mode == "replay":
+        _replay(here, name, version, seed)
+        return
     result = run(here.platform(), name, on=on, version=version)
 
     def text() -> None:
@@ -68,6 +88,28 @@ def evaluate(
             typer.echo(note)
 
     here.answer(result, text)
+
+
+_MODES = ("rows", "replay")
+
+
+def _replay(here: Session, name: str, version: int | None, seed: int) -> None:
+    from mangaassist.cli import render
+    from mangaassist.core.verdict import Verdict
+    from mangaassist.lifecycle.replaying import replay
+
+    body = replay(here.platform(), name, version, seed=seed)
+
+    def text() -> None:
+        columns = ("value", "low", "high")
+        for one in body["quality"]:
+            rows = [(key, *(made[column] for column in columns)) for key, made in one["differences"].items()]
+            if rows:
+                title = f"{name} version {body['version']} less what was served, {one['log']}"
+                render.table(title, ("estimator", *columns), rows)
+        render.verdicts([Verdict.from_dict(one) for one in body["verdicts"]], title="Replay (informs only)")
+
+    here.answer(body, text)
 
 
 def predict(

@@ -178,15 +178,25 @@ def estimate(
 
     Intervals are normal over rows; SNIPS uses the delta method for its ratio.
     """
-    n = at_least("log.rows", len(log.reward), 2)
-    w = np.minimum(log.weight, positive("clip", min(clip, 1e300)))
-    terms = _terms(log, estimator, w, switch)
-    value = float(terms.mean())
-    if estimator == "snips":
-        value = float((w @ log.reward) / positive("snips.total_weight", float(w.sum())))
-        terms = w * (log.reward - value) / w.mean()
+    value, terms = contributions(log, estimator, clip=clip, switch=switch)
+    n = len(terms)
     half = two_sided_z(level) * float(terms.std(ddof=1) / np.sqrt(n))
     return Estimate(value, value - half, value + half, n, level)
+
+
+def contributions(
+    log: Log, estimator: Estimator, *, clip: float = np.inf, switch: float = 10.0
+) -> tuple[float, FloatArray]:
+    """The estimator's number, and what every row adds to its error, shape (n,): the mean's own terms, or, of
+    SNIPS, those of the linearised ratio around the number. Differences of two estimates on the same rows have
+    the variance of the differences of these."""
+    at_least("log.rows", len(log.reward), 2)
+    w = np.minimum(log.weight, positive("clip", min(clip, 1e300)))
+    terms = _terms(log, estimator, w, switch)
+    if estimator != "snips":
+        return float(terms.mean()), terms
+    value = float((w @ log.reward) / positive("snips.total_weight", float(w.sum())))
+    return value, np.asarray(w * (log.reward - value) / w.mean(), dtype=np.float64)
 
 
 def _terms(log: Log, estimator: Estimator, w: FloatArray, switch: float) -> FloatArray:
