@@ -79,9 +79,9 @@ class SsmSwitches(Switches):
                 "switches_url", expected="ssm://PREFIX", got=repr(url), next_step="Correct settings.toml."
             )
         try:
-            import boto3
-            from botocore.config import Config
-            from botocore.exceptions import BotoCoreError
+            import boto3  # type: ignore[import-untyped]  # it ships no types
+            from botocore.config import Config  # type: ignore[import-untyped]
+            from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
         except ModuleNotFoundError as error:
             raise InputError(
                 "switches_url",

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from mangaassist.core.clock import Clock, SystemClock
+from mangaassist.core.errors import GateRefused
 from mangaassist.core.identity import canonical_json
 from mangaassist.labels import archive as label_archive
 from mangaassist.labels import versions as label_versions
@@ -64,9 +65,12 @@ def maintain(platform: Platform, *, dry_run: bool, file_clock: Clock | None = No
     freed += [Freed(f"bundles of {name}", len(numbers), 0, 0) for name, numbers in released.items()]
     pinned = set(_pinned(platform))
     for name in platform.tables.names():
-        gone = platform.tables.expire(
-            name, older_than=now - RETAIN, keep=pinned, now=now, grace=GRACE, dry_run=dry_run
-        )
+        try:
+            gone = platform.tables.expire(
+                name, older_than=now - RETAIN, keep=pinned, now=now, grace=GRACE, dry_run=dry_run
+            )
+        except GateRefused:
+            continue  # another region's data, freed by its own maintenance; the refusal is in the ledger
         freed.append(Freed(name, len(gone.snapshots), gone.files, gone.bytes))
     named = {digest for digest in _named(platform, released) if platform.artifacts.has(digest)}
     collected = platform.artifacts.collect(named, grace=RETAIN, now=now, dry_run=dry_run)

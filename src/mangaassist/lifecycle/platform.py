@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mangaassist.core.story import Story, StoryModule
     from mangaassist.features.online import OnlineStore
     from mangaassist.features.store import FeatureStore
+    from mangaassist.governance.residency import Residency
     from mangaassist.governance.signing import KeyRing
     from mangaassist.governance.switches import Switches
     from mangaassist.incidents.outbox import Outbox
@@ -31,6 +32,7 @@ class Platform:
     def __init__(self, home: Home, clock: Clock) -> None:
         self.home = home
         self.clock = clock
+        self._residencies: dict[str, str | None] = {}
 
     @classmethod
     def open(cls, home: Home, clock: Clock) -> Platform:
@@ -51,9 +53,15 @@ class Platform:
 
     @cached_property
     def tables(self) -> Tables:
-        from mangaassist.storage.tables import Tables
+        from mangaassist.governance.residency import ResidentTables
 
-        return Tables.open(self.home)
+        return ResidentTables.under(self.home, self.residency)
+
+    @cached_property
+    def residency(self) -> Residency:
+        from mangaassist.governance.residency import Residency
+
+        return Residency(self.home.settings.region, self._residency_of, self.ledger, self.clock)
 
     @cached_property
     def switches(self) -> Switches:
@@ -71,7 +79,8 @@ class Platform:
 
     @cached_property
     def keys(self) -> KeyRing:
-        from mangaassist.governance.signing import KeyRing
+        from mangaassist.governance.residency import Residency
+    from mangaassist.governance.signing import KeyRing
 
         return KeyRing(self.ledger, self.home.folder("keys"), self.home.settings.region)
 
@@ -119,6 +128,15 @@ class Platform:
         from mangaassist.incidents.outbox import Outbox
 
         return Outbox.open(self.home)
+
+    def _residency_of(self, name: str) -> str | None:
+        """Where a story's data live; None for a name that is no story."""
+        from mangaassist.stories.discovery import story_names
+
+        if name not in self._residencies:
+            known = name in story_names(self.home.path)
+            self._residencies[name] = self.module(name).STORY.residency if known else None
+        return self._residencies[name]
 
     def _deployable(self, version: Version) -> None:
         from mangaassist.lifecycle.features import require_declared

@@ -47,6 +47,7 @@ class Service:
     Args:
         stories: names that may be asked besides those with a registered version.
         features: the online features read beside every answer; None where no story has any.
+        admit: raises GateRefused for a story whose data may not be touched in this region (GOV-3).
         lease: how long deployments are served without another look at the ledger (PRO-4).
     """
 
@@ -59,6 +60,7 @@ class Service:
         server: ModelServer | None = None,
         stories: Callable[[], Collection[str]] = tuple,
         features: FeatureReads | None = None,
+        admit: Callable[[str], None] = lambda _: None,
         lease: timedelta = LEASE,
     ) -> None:
         self.home = home
@@ -71,6 +73,7 @@ class Service:
         self.commits = GroupCommit(self._log, on_commit=self.metrics.committed)
         self._declared = stories
         self._features = features
+        self._admit = admit
         self._known: frozenset[str] = frozenset()
         self._known_at = -1
         self._logs: dict[str, PredictionLog] = {}
@@ -126,6 +129,7 @@ class Service:
             raise InputError(
                 "story", expected="a known story", got=repr(story), next_step=nearest(story, self._known)
             )
+        self._admit(story)
 
     def answer(self, story: str, request: Request) -> Answer:
         """The answer, not yet durable: give it only when :meth:`settle` is done."""

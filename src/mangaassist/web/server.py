@@ -39,6 +39,7 @@ def create(platform: Platform) -> FastAPI:
         platform.clock,
         server=platform.models,
         features=feature_reads(platform),
+        admit=lambda story: platform.residency.require(story, "serving"),
     )
     allowed = authorizer(platform)
     return create_app(
