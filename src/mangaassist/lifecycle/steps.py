@@ -34,6 +34,7 @@ from mangaassist.lifecycle.files import (
 )
 from mangaassist.lifecycle.foreign import story_code
 from mangaassist.lifecycle.job import Job
+from mangaassist.lifecycle.trainings import training_place
 from mangaassist.training.floors import fit_floors
 from mangaassist.training.formats import load as load_model
 from mangaassist.training.pipeline import Step, StepInputs
@@ -199,7 +200,7 @@ def judged_on(golden: pl.DataFrame) -> str:
 def train(job: Job, inputs: StepInputs) -> Files:
     """Step 4: the model's artifact files; the same rows and seed give the same bytes."""
     rows = read_frame(inputs.read(SPLIT, "train.arrow"))
-    with story_code(job.module, "fit"):
+    with training_place(job, rows=inputs.outputs[SPLIT]), story_code(job.module, "fit"):
         return job.module.fit(rows, seed=job.seed).files()
 
 

@@ -10,6 +10,9 @@ import orjson
 from mangaassist.core.errors import IntegrityError, MangaAssistError, nearest
 from mangaassist.core.identity import digest_bytes
 from mangaassist.core.story import Model
+from mangaassist.training.deep.text_model import FORMAT as HASHED_NETWORK
+from mangaassist.training.deep.text_model import load_deep_text_model
+from mangaassist.training.deep.text_model import preprocessing_digest as deep_preprocessing_digest
 from mangaassist.training.text.model import FORMAT as NGRAM_LINEAR
 from mangaassist.training.text.model import load_text_model
 from mangaassist.training.text.preprocessing import preprocessing_digest
@@ -21,7 +24,10 @@ _REPLAY = "Restore the artifact from a backup, or replay the training step."
 # Per format: what this code does to raw input, and how the files become a model.
 _FORMATS: Mapping[
     str, tuple[Callable[[], str], Callable[[Mapping[str, Any], Mapping[str, bytes]], Model]]
-] = {NGRAM_LINEAR: (preprocessing_digest, load_text_model)}
+] = {
+    NGRAM_LINEAR: (preprocessing_digest, load_text_model),
+    HASHED_NETWORK: (deep_preprocessing_digest, load_deep_text_model),
+}
 
 
 def load(files: Mapping[str, bytes]) -> Model:

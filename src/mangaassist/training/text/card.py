@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_LINEAR = "word and character n-grams, one linear support vector machine per label, no pickle"
 
-def model_card(manifest: Mapping[str, Any]) -> str:
-    """Markdown drawn from the manifest alone, so that it cannot say anything else than the manifest."""
+
+def model_card(manifest: Mapping[str, Any], made_of: str = _LINEAR) -> str:
+    """Markdown drawn from the manifest alone, so that it cannot say anything else than the manifest.
+
+    Args:
+        made_of: what stands behind the manifest's format.
+    """
     facts = manifest["facts"]
     parts = [
         "# Text classifier",
         f"Answers with one of {len(manifest['labels'])} labels and a calibrated confidence; abstains when "
-        f"the text looks out of scope. Format `{manifest['format']}`: word and character n-grams, one linear "
-        "support vector machine per label, no pickle.",
+        f"the text looks out of scope. Format `{manifest['format']}`: {made_of}.",
         "## Trained on",
         _training(facts),
         "## Measured while training",

@@ -99,17 +99,17 @@ def fit(
     corpus = read_corpus(texts)
     folds = assign_folds(groups, labels, seed=seed)
     held_out = out_of_fold(corpus, texts, codes, folds=folds, classes=len(columns), seed=seed)
-    temperature, threshold, rule = _calibrate(held_out, codes, len(names))
+    temperature, threshold, rule = calibrate(held_out, codes, len(names))
     vocabulary = corpus.vocabulary()
     weights, biases = fit_linear(corpus.matrix(vocabulary), codes, len(columns), seed=seed)
     rows = np.flatnonzero(codes < len(names))
     chances, _ = confidence(held_out.margins[rows], len(names), temperature)
     facts: dict[str, Any] = {
         "seed": seed,
-        **_composition(texts, labels, groups),
+        **composition(texts, labels, groups),
         "features": vocabulary.size,
         "threshold_rule": rule,
-        "out_of_fold": _measure(chances, codes[rows], held_out.known[rows]),
+        "out_of_fold": measure(chances, codes[rows], held_out.known[rows]),
         "libraries": {
             name: version(name) for name in ("numpy", "scikit-learn", "sudachipy", "sudachidict-core")
         },
@@ -127,7 +127,8 @@ def fit(
     return Fit(model, codes[rows], rows, chances)
 
 
-def _composition(texts: Sequence[str], labels: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
+def composition(texts: Sequence[str], labels: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
+    """What the rows are, for the model card."""
     return {
         "rows": len(texts),
         "groups": len(set(groups)),
@@ -137,14 +138,24 @@ def _composition(texts: Sequence[str], labels: Sequence[str], groups: Sequence[s
     }
 
 
-def _calibrate(held_out: OutOfFold, codes: NDArray[np.int64], in_scope: int) -> tuple[float, float, str]:
-    """Temperature, threshold and the sentence that says how the threshold was placed."""
+def calibrate(
+    held_out: OutOfFold,
+    codes: NDArray[np.int64],
+    in_scope: int,
+    *,
+    uncalibrated: tuple[float, float] = _UNCALIBRATED,
+) -> tuple[float, float, str]:
+    """Temperature, threshold and the sentence that says how the threshold was placed.
+
+    Args:
+        uncalibrated: the first two where nothing could be held out.
+    """
     measured = np.isfinite(held_out.margins[:, 0])
     inside = measured & (codes < in_scope)
     if not inside.any():
-        return *_UNCALIBRATED, "Nothing could be held out, so it abstains only when every label is a sure no."
+        return *uncalibrated, "Nothing could be held out, so it abstains only when every label is a sure no."
     usable = inside & held_out.known
-    temperature = _UNCALIBRATED[0]
+    temperature = uncalibrated[0]
     if usable.any():
         fitted = fit_temperature(held_out.margins[usable, :in_scope], codes[usable]).value
         temperature = max(_COLDEST, float(fitted))
@@ -171,7 +182,7 @@ def _balanced_threshold(inside: NDArray[np.float64], outside: NDArray[np.float64
     return float(candidates[best]), rule
 
 
-def _measure(
+def measure(
     chances: NDArray[np.float64], codes: NDArray[np.int64], known: NDArray[np.bool_]
 ) -> Mapping[str, Any] | None:
     """Accuracy, calibration and estimated label noise of the held-out rows; None when there are none."""
