@@ -18,6 +18,7 @@ from mangaassist.lifecycle.monitoring import PROPOSED, stored_reference
 from mangaassist.lifecycle.monitoring import subject as monitoring_subject
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.promotion.controller import HELD
+from mangaassist.promotion.stages import planned
 from mangaassist.promotion.versions import FAILED, SHADOW, Deployment, Version, VersionStatus
 from mangaassist.stories.discovery import story_names
 from mangaassist.web.view import (
@@ -114,8 +115,9 @@ def _challenger(
 ) -> ChallengerView | None:
     if deployment.challenger is None or deployment.since is None:
         return None
-    stages = tuple(_stages(story.rollout, deployment, now))
-    lasts = _lasts(story.rollout, deployment.stage)
+    rollout = planned(story.rollout, deployment.extended)
+    stages = tuple(_stages(rollout, deployment, now))
+    lasts = _lasts(rollout, deployment.stage)
     held = platform.ledger.entries(subject=f"promotion/{story.name}", kind=HELD)
     reasons = [
         entry.body["decision"]["reason"]
