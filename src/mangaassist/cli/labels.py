@@ -68,6 +68,23 @@ def import_labels(
     here.answer(imported, lambda: typer.echo(summarise_import(imported)))
 
 
+@app.command("practice")
+def practice(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty one.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same shop.")] = 7,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write SIMULATED lots and features for the intent story, good ones and some that must be refused."""
+    from mangaassist.lifecycle.practice import write_practice
+
+    here = session(context, home, as_json)
+    written = write_practice(folder, seed=seed, now=here.platform(create=True).clock.now())
+    files = ", ".join(written["files"])
+    here.answer(written, lambda: typer.echo(f"SIMULATED, in {folder}: {files}."))
+
+
 def summarise_import(imported: Mapping[str, Any]) -> str:
     """What came in, in a few lines."""
     classes = list(imported["classes"].items())

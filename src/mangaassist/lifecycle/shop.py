@@ -20,9 +20,12 @@ from mangaassist.core.clock import SimulatedClock
 from mangaassist.core.verdict import Action, Decision
 from mangaassist.drift.hub import DriftReport
 from mangaassist.features.catalog import Catalog
+from mangaassist.labels.distillation import prompt_labeller
 from mangaassist.labels.functions import agreed
+from mangaassist.labels.labellers import register
 from mangaassist.labels.quality import review_lots
 from mangaassist.labels.records import Label, examples_frame, labels_frame
+from mangaassist.lifecycle.labelling import audit_labels, load_prompt, rules_labeller
 from mangaassist.lifecycle.monitoring import Monitor, next_step, truths
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.triage import judge
@@ -39,6 +42,7 @@ from mangaassist.serving.prediction_log import (
 )
 from mangaassist.serving.router import Request, Router
 from mangaassist.simulation.annotators import Misreading
+from mangaassist.simulation.labeller import PROMPTS
 from mangaassist.simulation.phrasings import OUT_OF_SCOPE
 from mangaassist.simulation.samples import Sample
 from mangaassist.simulation.traffic import Request as Visit
@@ -48,6 +52,8 @@ from mangaassist.stories.intent.labelling import RULES
 Known = TypeVar("Known")
 
 STORY = "intent"
+PROMPT = "intent-v3"
+"""The prompt in force; what the simulated language model answers is its answer to it."""
 TICK = timedelta(minutes=5)
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 LOOK_HOURS = 6
@@ -115,6 +121,7 @@ class Shop:
         catalog = Catalog.load(STORY)
         features = world.feature_rows(world.history_start, world.start)
         self.platform.features.append(catalog, "shopper", features)
+        self._register_labellers()
         history, golden = world.history(), world.golden()
         self._add_examples([*history, *golden])
         labels = [*self._label(history), *world.vendor_labels(golden), *world.golden_labels(golden)]
@@ -122,6 +129,14 @@ class Shop:
         self._keep([one for one in labels if one.labeled_at > self.clock.now()])
         store.add_labels(story, labels_frame(arrived, model_target=STORY), actor="simulation")
         self.review_labels()
+
+    def _register_labellers(self) -> None:
+        """Who speaks for rules and language model: exactly what the commands would register."""
+        module = self.platform.module(STORY)
+        story, prompt = module.STORY, load_prompt(module, PROMPT)
+        asked = prompt_labeller(PROMPTS[PROMPT].name, prompt, story.labels.classes)
+        for labeller in (rules_labeller(RULES), asked):
+            register(self.platform.labels, story, labeller, actor="simulation")
 
     def until_settled(self, story: str, number: int, stage: str) -> None:
         """Play on until version ``number`` has left ``stage`` ("shadow", or "canary" for all its steps)."""
@@ -311,8 +326,12 @@ class Shop:
             self.review_labels()
 
     def review_labels(self) -> None:
-        """Measure the agreement of every lot, so that its labels count or do not (LAB-4)."""
+        """Let lots count or not by their agreement, take failing rules and prompts back (LAB-4, LAB-6)."""
         review_lots(self.platform.labels, self.platform.story(STORY), actor="label-qa")
+        for one in audit_labels(self.platform, STORY, apply=True)["audits"]:
+            if one["rolled_back"]:
+                back = f"{one['source']} labels are taken back to {one['now_in_force'] or 'nobody'}"
+                self.notify(f"{self.clock.now():%b %d %H:%M}  {back}: {one['verdict']['sentence']}")
 
     def _label(self, samples: list[Sample]) -> list[Label]:
         """Votes of all three sources, each with the time it will be known."""
