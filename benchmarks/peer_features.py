@@ -1,6 +1,6 @@
 """Feast's and DuckDB's side of bench_features.py; run by Feast's interpreter, never imported.
 
-Run: PYTHON peer_features.py FOLDER (feast1|feast3|duckdb|duckdb-memory) REPEATS
+Run: PYTHON peer_features.py FOLDER (feast1|feast1-pandas|feast3|duckdb|duckdb-memory) REPEATS
 
 FOLDER holds rows.parquet and asked.parquet; what was read is left as ENGINE.parquet beside them. Prints one
 JSON line: seconds and cpu (a list each, the first, cold run left out), peak_mb, version.
@@ -23,8 +23,11 @@ TTL = timedelta(days=30)
 NAMES = ("f1", "f2", "f3")
 
 
-def feast(folder: Path, views: int) -> Callable[[], Any]:
-    """Historical features of one view with three features, or of three views with one each."""
+def feast(folder: Path, views: int, *, pandas: bool = False) -> Callable[[], Any]:
+    """Historical features of one view with three features, or of three views with one each.
+
+    ``pandas`` asks for a data frame, as Feast's guide does, rather than for the Arrow table beneath it.
+    """
     import pandas as pd
     from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
     from feast.types import Float64, Int64
@@ -51,6 +54,8 @@ def feast(folder: Path, views: int) -> Callable[[], Any]:
     store.apply([user, *made])
     asked = pd.read_parquet(folder / "asked.parquet").rename(columns={"at": "event_timestamp"})
     names = [f"v{n}:{field.name}" for n, part in enumerate(parts) for field in part]
+    if pandas:
+        return lambda: store.get_historical_features(entity_df=asked, features=names).to_df()
     return lambda: store.get_historical_features(entity_df=asked, features=names).to_arrow()
 
 
@@ -73,6 +78,7 @@ def main(folder: Path, engine: str, repeats: int) -> None:
     warnings.simplefilter("ignore")
     run = {
         "feast1": lambda: feast(folder, 1),
+        "feast1-pandas": lambda: feast(folder, 1, pandas=True),
         "feast3": lambda: feast(folder, 3),
         "duckdb": lambda: duckdb(folder, memory=False),
         "duckdb-memory": lambda: duckdb(folder, memory=True),
@@ -83,8 +89,10 @@ def main(folder: Path, engine: str, repeats: int) -> None:
         found = run()
         seconds.append(time.perf_counter() - start)
         cpu.append(time.process_time() - used)
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    found = found if isinstance(found, pa.Table) else pa.Table.from_pandas(found, preserve_index=False)
     pq.write_table(found, folder / f"{engine}.parquet")
     body = {
         "seconds": seconds[1:],
