@@ -53,8 +53,8 @@ class Audit:
 def audit_home(platform: Platform) -> Audit:
     """Recompute every digest of the chain and of all it names (GOV-4).
 
-    That is the files of every registered version, the evidence of every decision about a rollout and the
-    drift references.
+    That is the files and the signature of every registered version, the members and evaluations of every
+    bundle that is kept, the evidence of every decision about a rollout and the drift references.
     """
     try:
         chain = platform.ledger.verify()
@@ -72,7 +72,25 @@ def audit_home(platform: Platform) -> Audit:
             read(digest)
         except (IntegrityError, InputError) as error:
             problems.append(str(error))
+    problems += _unsigned(platform) if chain.ok else ()
     return Audit(chain.entries, len(reads), tuple(problems))
+
+
+def _unsigned(platform: Platform) -> Iterator[str]:
+    """Versions whose signatures of this region no longer vouch for what the registry names (GOV-3).
+
+    A version that has none yet, or whose key was revoked on purpose, is no damage: it is not loaded.
+    """
+    known = platform.keys.keys(platform.keys.region)
+    for story in platform.registry.stories():
+        for version in platform.registry.versions(story):
+            signature = version.signatures.get(platform.keys.region)
+            if signature is None or (signature.key in known and known[signature.key].revoked is not None):
+                continue
+            try:
+                platform.registry.verified(story, version.number)
+            except IntegrityError as error:
+                yield str(error)
 
 
 def _named_artifacts(platform: Platform) -> Iterator[str]:
@@ -80,10 +98,17 @@ def _named_artifacts(platform: Platform) -> Iterator[str]:
         for version in platform.registry.versions(story):
             yield version.artifact
             yield from version.documents.values()
+    for state in map(platform.bundles.state, platform.bundles.names()):
+        for number, bundle in state.bundles.items():
+            if number not in state.released:
+                yield from (member.artifact for member in bundle.members)
 
 
 def _named_documents(platform: Platform) -> Iterator[str]:
-    """Single documents: what a decision about a rollout, or a drift finding, was drawn from."""
+    """Single documents: what a decision about a rollout, a bundle or a drift finding was drawn from."""
+    for state in map(platform.bundles.state, platform.bundles.names()):
+        kept = (one for number, one in state.bundles.items() if number not in state.released)
+        yield from (one.evaluation for one in kept if one.evaluation is not None)
     after = 0
     while page := platform.ledger.entries(after=after, limit=_PAGE):
         for entry in page:

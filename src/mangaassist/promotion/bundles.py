@@ -238,6 +238,7 @@ class Bundles:
                 got=repr(reference),
                 next_step="Store the artifact before registering the bundle.",
             )
+        self._registry.artifacts.names(reference)  # a set of files, as everything that is kept and audited
         return given
 
     def _require_deployable(self, bundle: Bundle) -> None:
