@@ -206,7 +206,8 @@ def quiet_fleet(weeks: int, *, seed: int, noise: calibration.Noise | None = None
 
 def print_table(blocks: int, seed: int) -> None:
     """The threshold table, as the YAML the alarms read."""
-    series, weeks = 200, 2
+    # One week after four: as when baselines are refitted weekly.
+    series, weeks = 200, 1
     runs = tuple(float(count * TICKS_A_WEEK) for count in SERIES_TICKS)
     found = calibration.calibrate(
         runs,
@@ -231,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--group", action="append", choices=GROUPS)
     parser.add_argument("--calibrate", action="store_true")
     parser.add_argument("--quiet-weeks", type=int, default=0)
-    parser.add_argument("--blocks", type=int, default=60)
+    parser.add_argument("--blocks", type=int, default=300)
     parser.add_argument("--seed", type=int, default=20261121)
     given = parser.parse_args(arguments)
     if given.calibrate:

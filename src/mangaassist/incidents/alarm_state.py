@@ -11,7 +11,7 @@ import numpy as np
 
 from mangaassist.core.clock import isoformat, parse_instant
 from mangaassist.core.errors import IntegrityError
-from mangaassist.incidents.alarms import SLACKS, Label, Watch
+from mangaassist.incidents.alarms import SPEEDS, Label, Watch
 from mangaassist.incidents.baselines import Usual
 from mangaassist.stats.cusum import Cusum
 
@@ -26,6 +26,7 @@ def to_bytes(watch: Watch) -> bytes:
         "labels": [[one.panel, one.name, one.cohort] for one in watch.labels],
         "thresholds": watch.thresholds,
         "step": watch.step.total_seconds(),
+        "since": isoformat(watch.since),
         "last": isoformat(watch.last) if watch.last else None,
     }
     arrays = {f"usual.{name}": getattr(watch.usual, name) for name in _USUAL}
@@ -51,8 +52,9 @@ def from_bytes(body: bytes) -> Watch:
             labels=tuple(Label(*one) for one in header["labels"]),
             usual=Usual(*(arrays[f"usual.{name}"] for name in _USUAL)),
             thresholds=header["thresholds"],
-            sums={name: Cusum(*(arrays[f"{name}.{part}"] for part in _SUMS)) for name in SLACKS},
+            sums={name: Cusum(*(arrays[f"{name}.{part}"] for part in _SUMS)) for name in SPEEDS},
             step=timedelta(seconds=header["step"]),
+            since=parse_instant(header["since"], field="watch.since"),
             last=parse_instant(header["last"], field="watch.last") if header["last"] else None,
             **{name: arrays[name] for name in _PLAIN},
         )

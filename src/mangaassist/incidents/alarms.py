@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -29,9 +29,28 @@ from mangaassist.stats.domain import FloatArray, IntArray
 Flags = NDArray[np.bool_]
 
 TICK = timedelta(minutes=5)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TICKS_A_WEEK = 2016
-SLACKS = {"fast": 1.5, "slow": 0.5}
-"""Half the shift each CUSUM is made for, in standard deviations of a residual."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What one of the CUSUMs is made for.
+
+    Attributes:
+        slack: half the shift worth finding, in standard deviations of a residual.
+        loudest: a residual beyond counts as this: several ticks are an alarm, one outlier is not.
+    """
+
+    slack: float
+    loudest: float
+
+    def heard(self, residuals: FloatArray) -> FloatArray:
+        """Residuals as this CUSUM counts them."""
+        return np.clip(residuals, -self.loudest, self.loudest)
+
+
+SPEEDS = {"fast": Speed(2.0, 5.0), "slow": Speed(0.5, 2.5)}
 
 REMEMBERED = 288
 """Ticks of residuals kept for dating an onset: a day of five-minute ticks."""
@@ -69,6 +88,7 @@ class Watch:
         firing: which series are in alarm, shape (series,).
         calm: ticks each has been back to usual, shape (series,).
         step: from one tick to the next.
+        since: instant of the first tick on this baseline; the epoch before it.
         last: instant of the last tick; None before the first.
     """
 
@@ -84,6 +104,7 @@ class Watch:
     firing: Flags
     calm: IntArray
     step: timedelta = TICK
+    since: datetime = EPOCH
     last: datetime | None = None
 
 
@@ -98,7 +119,7 @@ def watch(
     count = len(labels)
     limits = thresholds or fleet_thresholds(count)
     nothing, empty = np.zeros(count), np.empty((0, count))
-    sums = {name: Cusum(nothing, nothing, np.full(count, -1), np.zeros(count, dtype=bool)) for name in SLACKS}
+    sums = {name: Cusum(nothing, nothing, np.full(count, -1), np.zeros(count, dtype=bool)) for name in SPEEDS}
     return Watch(
         tuple(labels),
         usual,
@@ -117,7 +138,7 @@ def watch(
 
 def rebased(now: Watch, usual: Usual) -> Watch:
     """The same watch on a newer baseline; what the CUSUMs have gathered stays."""
-    return replace(now, usual=usual)
+    return replace(now, usual=usual, since=EPOCH)
 
 
 def tick(before: Watch, row: FloatArray, at: datetime) -> tuple[Watch, tuple[Alarm, ...]]:
@@ -148,6 +169,7 @@ def tick(before: Watch, row: FloatArray, at: datetime) -> tuple[Watch, tuple[Ala
         values=np.vstack([before.values[-REMEMBERED + 1 :], row[None, :]]),
         firing=firing,
         calm=calm,
+        since=at if before.since == EPOCH else before.since,
         last=at,
     )
     return after, tuple(_alarm(after, int(which), bool(rising[which]), at) for which in np.flatnonzero(fired))
@@ -175,8 +197,8 @@ def _accumulate(before: Watch, quiet: FloatArray) -> tuple[dict[str, Cusum], Fla
     fired = np.zeros(len(before.labels), dtype=bool)
     rising = fired.copy()
     sums = {}
-    for name, slack in SLACKS.items():
-        now = cusum(quiet, k=slack, h=before.thresholds[name], start=before.sums[name])
+    for name, speed in SPEEDS.items():
+        now = cusum(speed.heard(quiet), k=speed.slack, h=before.thresholds[name], start=before.sums[name])
         new = (now.alarm >= 0) & ~fired
         rising |= new & now.rising
         fired |= new
@@ -191,7 +213,7 @@ def _cleared(sums: Cusum, firing: Flags) -> Cusum:
 
 def _alarm(now: Watch, which: int, rising: bool, at: datetime) -> Alarm:
     label = now.labels[which]
-    residuals = now.recent[:, which]
+    residuals = SPEEDS["fast"].heard(now.recent[:, which])
     # Only the side that alarmed: a rise long before the fall is not its beginning.
     sided = residuals if rising else -residuals
     a = float(now.usual.autocorrelation[which])
@@ -252,5 +274,5 @@ def fleet_thresholds(series: int, *, a_week: float = 1.0) -> dict[str, float]:
 def _table() -> _Table:
     text = resources.files("mangaassist.incidents").joinpath("thresholds.yaml").read_text(encoding="utf-8")
     body: dict[str, Any] = yaml.safe_load(text)
-    thresholds = {name: tuple(float(h) for h in body["thresholds"][name]) for name in SLACKS}
+    thresholds = {name: tuple(float(h) for h in body["thresholds"][name]) for name in SPEEDS}
     return _Table(tuple(float(run) for run in body["series_ticks"]), thresholds)

@@ -27,9 +27,7 @@ _NORMAL = 1.4826
 # An hour that happened to be quiet in the history may not make ordinary noise look like a shift.
 _SCALE_FLOOR = 0.5
 # A value further out says no more: one wild reading must not echo through the whitening.
-_FURTHEST = 6.0
-# Residuals beyond this count as this: several ticks of a shift are an alarm, one outlier is not.
-_LOUDEST = 4.0
+_FURTHEST = 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,12 +52,12 @@ class Usual:
         return _between(self.centre, hours), _between(self.scale, hours)
 
     def strays(self, values: FloatArray, hours: FloatArray) -> FloatArray:
-        """(value - centre) / scale, at most 6 either way, shape (ticks, series)."""
+        """(value - centre) / scale, at most 10 either way, shape (ticks, series)."""
         centre, scale = self.expected(hours)
         return np.clip((values - centre) / scale, -_FURTHEST, _FURTHEST)
 
     def residuals(self, strays: FloatArray, before: FloatArray) -> FloatArray:
-        """One-step residuals, at most 4 either way: what each tick adds to what the last one said.
+        """One-step residuals: what each tick adds to what the last one said.
 
         Args:
             strays: shape (ticks, series).
@@ -68,7 +66,7 @@ class Usual:
         a = self.autocorrelation
         previous = np.vstack([before[None, :], strays[:-1]])
         white = (strays - a * previous) / np.sqrt(1.0 - a * a)
-        return np.clip(np.where(np.isnan(previous), strays, white), -_LOUDEST, _LOUDEST)
+        return np.where(np.isnan(previous), strays, white)
 
     @property
     def step_response(self) -> FloatArray:

@@ -51,8 +51,8 @@ class Lineage:
         return tuple(name for name in order if model in self.upstream(name))
 
 
-def lineage(reads: object) -> Lineage:
-    """A checked graph.
+def lineage(reads: object, *, source: str = FILE) -> Lineage:
+    """A checked graph; ``source`` is the document errors name.
 
     Raises:
         InputError: see :meth:`Lineage.load`.
@@ -60,15 +60,15 @@ def lineage(reads: object) -> Lineage:
     if not isinstance(reads, dict) or not all(
         isinstance(one, list) and all(isinstance(name, str) for name in one) for one in reads.values()
     ):
-        raise malformed(f"{FILE}: models", "a list of names per model", reads)
+        raise malformed(f"{source}: models", "a list of names per model", reads)
     for model, names in reads.items():
         for name in names:
             if name not in reads:
                 raise InputError(
-                    f"{FILE}: {model}", expected="a model", got=f"'{name}'", next_step=nearest(name, reads)
+                    f"{source}: {model}", expected="a model", got=f"'{name}'", next_step=nearest(name, reads)
                 )
     try:
         tuple(TopologicalSorter(reads).static_order())
     except CycleError as error:
-        raise malformed(f"{FILE}: models", "no circle", " reads ".join(reversed(error.args[1]))) from error
+        raise malformed(f"{source}: models", "no circle", " reads ".join(reversed(error.args[1]))) from error
     return Lineage({model: tuple(names) for model, names in reads.items()})
