@@ -194,3 +194,31 @@ def revoke(
     region = region or platform.keys.region
     platform.keys.revoke(region, key, reason=reason, actor=actor, at=platform.clock.now())
     here.answer({"region": region, "revoked": key}, lambda: typer.echo(f"Key {key} of {region} is revoked."))
+
+
+@app.command()
+def project(
+    context: typer.Context,
+    name: NameArgument,
+    check: Annotated[bool, typer.Option("--check", help="Only say what differs.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a story in MLflow as the ledger has it; what somebody changed there is printed and put right."""
+    from mangaassist.cli import render
+    from mangaassist.lifecycle.mlflow_projection import project as run
+
+    here = session(context, home, as_json)
+    found = run(here.platform(), name, check=check)
+
+    def text() -> None:
+        if not found:
+            typer.echo(f"MLflow shows {name} as the ledger has it.")
+            return
+        cells = [
+            (one.what, one.ledger or "nothing", one.mlflow or "nothing", "yes" if one.repaired else "no")
+            for one in found
+        ]
+        render.table(f"{name} in MLflow", ("what", "ledger", "MLflow", "repaired"), cells)
+
+    here.answer({"story": name, "differences": [one.as_dict() for one in found]}, text)
