@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -207,26 +206,6 @@ def test_no_votes_no_rows() -> None:
     nothing = pl.DataFrame(schema=frame_schema(LABELS_TABLE))
     assert consensus(ONE, nothing, POLICY).columns == list(EXAMPLE_COLUMNS)
     assert votes_on(ONE, nothing, POLICY).is_empty()
-
-
-def test_a_hundred_thousand_votes_take_under_a_second() -> None:
-    """Two annotators on fifty thousand examples; the best of three, because other work may be running."""
-    generator = np.random.default_rng(7)
-    n = 50_000
-    texts = examples(example("x")).drop("example_id", "group_id")
-    ids = pl.Series("example_id", [f"{i:064x}" for i in range(n)])
-    many = pl.concat([texts] * n).with_columns(ids, ids.alias("group_id")).select(ONE.columns)
-    rows = pl.concat([labels(vote("x", "a", "vendor", "p")), labels(vote("x", "a", "vendor", "q"))])
-    votes = pl.concat([rows] * n).with_columns(
-        example_id=pl.Series([f"{i // 2:064x}" for i in range(2 * n)]),
-        label=pl.Series([f"class_{i}" for i in generator.integers(0, 14, 2 * n)]),
-    )
-    seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
-        assert consensus(many, votes, POLICY).height == n
-        seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 1.0
 
 
 def test_any_source_is_accepted_where_the_policy_says_so_and_trusted_least() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -279,13 +278,3 @@ def test_no_bytes_make_it_fall_over(read: Callable[..., ImportedFile], data: byt
     except InputError:
         return
     assert kept >= 1
-
-
-def test_fifteen_thousand_rows_take_under_two_seconds(read: Callable[..., ImportedFile]) -> None:
-    """The size of CLINC150."""
-    content = "text,label\n" + "".join(
-        f"what about order number {n} please,class_{n % 150}\n" for n in range(15_000)
-    )
-    started = time.perf_counter()
-    assert read(content).report.kept == 15_000
-    assert time.perf_counter() - started < 2.0

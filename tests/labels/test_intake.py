@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -208,14 +207,3 @@ def test_a_text_that_comes_back_redacted_names_its_example(store: LabelStore, tm
     said = dict(store.labels(STORY).select("example_id", "label").iter_rows())
     assert said == {identity(earlier): "order", identity("write to [EMAIL]"): "chat"}
     assert store.examples(STORY)["example_id"].n_unique() == 3
-
-
-def test_fifteen_thousand_rows_are_stored_in_seconds(store: LabelStore, tmp_path: Path) -> None:
-    """Issue 2: the import is a small part of the 60 s of the CLINC150 journey."""
-    content = "text,label\n" + "".join(
-        f"what about order number {n},class_{n % 150}\n" for n in range(15_000)
-    )
-    rows = file(tmp_path, content)
-    started = time.process_time()
-    assert store.import_file(STORY, rows, source="vendor").labels == 15_000
-    assert time.process_time() - started < 5.0

@@ -7,8 +7,6 @@ Tolerances: BOUND 1e-6, the required |dz| where a reference has seven digits or 
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -220,14 +218,9 @@ def test_a_slipped_look_moves_no_earlier_boundary() -> None:
 
 
 @pytest.mark.parametrize("family", ["obf", "pocock", "power:2"])
-def test_a_hundred_looks_are_exact_and_fast(family: str) -> None:
-    """Aim: under .2 s on an idle core; the best of three, because the machine may be shared."""
-    seconds = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        plan = spending_plan(equal(100), spending=family)
-        seconds.append(time.perf_counter() - begun)
-    assert min(seconds) < 0.2
+def test_a_hundred_looks_are_exact(family: str) -> None:
+    """The time it takes is in the benchmarks."""
+    plan = spending_plan(equal(100), spending=family)
     assert boundary_plan(equal(100), plan.z).alpha == pytest.approx(0.05, abs=1e-9)
 
 
@@ -361,11 +354,6 @@ def test_arrivals_that_do_not_rise_are_refused() -> None:
             spending_plan(LOOKS, information=arrived)
 
 
-def test_a_plan_is_solved_once_and_a_sequential_p_is_cheap() -> None:
+def test_a_plan_is_solved_once() -> None:
     """EXP-5: an analysis of a hundred readings asks for the same boundaries again and again."""
     assert spending_plan(LOOKS) is spending_plan(list(LOOKS))
-    sequential_p(LOOKS, [0.5, 1.0, 1.5, 2.1])
-    started = time.perf_counter()
-    for k in range(10):
-        sequential_p(LOOKS, [0.5, 1.0, 1.5, 1.6 + k / 10])
-    assert (time.perf_counter() - started) / 10 < 0.08
