@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from mangaassist.core.errors import InputError
-from mangaassist.training.deep.journal import STARTED, Journal
 from mangaassist.training.deep.loop import Rows
 
 ROWS, BATCH = 103, 10
@@ -79,6 +78,7 @@ class Mortal(Bags):
         if doom and int(os.environ["RANK"]) == doom["rank"]:
             doom["step"] -= 1
             if doom["step"] == 0:
+                Path(doom["died"]).touch()
                 os.kill(os.getpid(), signal.SIGKILL)
         return super().loss(model, rows, generator)
 
@@ -88,8 +88,8 @@ def mortal(folder: Path) -> Bags:
     doom = json.loads((folder / "kill.json").read_text(encoding="utf-8"))
     kind = plain(folder) if doom["plain"] else noisy(folder)
     task = Mortal(kind.dropout, kind.identity)
-    first = len(Journal(folder / "journal.jsonl").of(STARTED)) <= 1
-    task.__dict__["doom"] = doom if first else None
+    died = folder / "died"
+    task.__dict__["doom"] = None if died.exists() else {**doom, "died": str(died)}
     return task
 
 

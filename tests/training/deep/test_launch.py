@@ -139,6 +139,14 @@ def test_a_finished_job_is_not_trained_again(tmp_path: Path) -> None:
     assert [one["step"] for one in job(tmp_path).journal.of(RESUMED)] == [STEPS]
 
 
+def test_a_last_step_that_is_also_a_checkpoint_s_is_one_checkpoint(tmp_path: Path) -> None:
+    """A second one of the same step would be taken for the newest, or not, by the accident of its digest."""
+    one = job(tmp_path, every=11, keep=9)
+    assert launch(one).final.state["finished"]
+    steps = sorted(path.name[:14] for path in (tmp_path / "checkpoints").iterdir())
+    assert steps == [f"step-{step:09d}" for step in (11, 22, 33, 44)]
+
+
 def test_another_job_s_checkpoints_are_refused(tmp_path: Path) -> None:
     launch(job(tmp_path))
     with pytest.raises(InputError, match="those of another job"):

@@ -97,15 +97,17 @@ def train(
     with _settled():
         work = _begin(task, config, crew)
         snapshot = _resume(work, crew, checkpoints, job=job, note=note)
-        if snapshot is not None and snapshot.state["finished"]:
-            return snapshot
-        while (rows := _next_rows(task, config, work.progress)) is not None:
-            _step(task, work, rows, crew)
-            if work.progress.step % config.every == 0:
-                _save(capture(work, crew, job=job, finished=False), crew, checkpoints)
-        final = capture(work, crew, job=job, finished=True)
-        _save(final, crew, checkpoints)
-        return final
+        rows = _next_rows(task, config, work.progress)
+        while snapshot is None or not snapshot.state["finished"]:
+            if rows is not None:
+                _step(task, work, rows, crew)
+                rows = _next_rows(task, config, work.progress)
+            # Known before saving, so that a last step that is also the N-th makes one checkpoint, not two.
+            if rows is None or work.progress.step % config.every == 0:
+                snapshot = capture(work, crew, job=job, finished=rows is None)
+                if crew.rank == 0:
+                    checkpoints.save(snapshot)
+        return snapshot
 
 
 def job_identity(task: Task, config: Config, crew: Crew) -> str:
@@ -171,11 +173,6 @@ def _step(task: Task, work: Work, rows: Rows, crew: Crew) -> None:
     work.scheduler.step()
     work.progress.step += 1
     work.progress.cursor += 1
-
-
-def _save(snapshot: Snapshot, crew: Crew, checkpoints: Checkpoints) -> None:
-    if crew.rank == 0:
-        checkpoints.save(snapshot)
 
 
 @contextmanager
