@@ -5,9 +5,10 @@ What they share comes first: the components that everything in alarm depends on,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ FILE = "dependencies.yaml"
 TOGETHER = timedelta(minutes=10)
 
 
-def shipped(name: str) -> dict[str, Any]:
-    """A document of this room."""
+@lru_cache(maxsize=8)
+def shipped(name: str) -> Mapping[str, Any]:
+    """A document of this room, parsed once; not to be changed."""
     text = resources.files("mangaassist.incidents").joinpath(name).read_text(encoding="utf-8")
     body: dict[str, Any] = yaml.safe_load(text)
     return body

@@ -16,6 +16,7 @@ from mangaassist.core.verdict import Action
 from mangaassist.incidents.clock import DATA_PLATFORM, ON_CALL
 from mangaassist.incidents.notices import Notice, send
 from mangaassist.lifecycle import oncall
+from mangaassist.lifecycle.alarming import alarms
 from mangaassist.lifecycle.evidence import Meters
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.schedule import Job, Lane, Last
@@ -32,6 +33,7 @@ def jobs(platform: Platform) -> list[Job]:
         Job("notices", timedelta(seconds=15), lambda: deliver(platform), Lane.DESK),
         Job("snapshot", timedelta(seconds=30), _kept(platform, oncall.refresh), Lane.DESK),
         Job("probes", _MINUTES, lambda: oncall.probe_all(platform), Lane.PROBES),
+        Job("alarms", _MINUTES, _kept(platform, alarms), Lane.WORK),
         Job("incidents", _MINUTES, _kept(platform, oncall.watch), Lane.WORK),
         Job("rollouts", 5 * _MINUTES, lambda: judge_rollouts(platform), Lane.WORK),
         Job("drift", 5 * _MINUTES, _drift(platform), Lane.WORK),
