@@ -187,3 +187,13 @@ def test_equal_groups_are_rarely_told_apart() -> None:
         )
         false += any(gap.p < 0.05 for gap in bias_audit(answers).gaps)
     assert false <= 16
+
+
+def test_a_column_that_repeats_the_label_is_not_tested_twice() -> None:
+    """EVA-2: twice the slices would cost Holm's correction half its power."""
+    actual = [1, 2, 3, 2] * 20
+    names = [("none", "escalation", "order", "return")[code] for code in actual]
+    found = answers_of(actual, actual, language=["en"] * 80, intent=names)
+    made = slice_matrix(found, ("intent",))
+    assert made.get("label=order").n == 40
+    assert not [one.name for one in made.slices if "intent=" in one.name]

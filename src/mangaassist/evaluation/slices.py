@@ -49,7 +49,7 @@ class _Cells:
 def slice_matrix(answers: Answers, dimensions: Sequence[str], *, minimum: int = MINIMUM) -> SliceMatrix:
     """Accuracy of every value of every dimension and of every cross of two or three that has rows.
 
-    The true label is always a dimension. A slice is flagged when Fisher's exact test finds it worse than
+    The true label is always a dimension; a column that only repeats it is left out. A slice is flagged when Fisher's exact test finds it worse than
     all other rows at 5% after Holm's correction over the tested slices.
 
     Args:
@@ -71,7 +71,10 @@ def _cells(answers: Answers, names: Sequence[str], *flags: NDArray[np.bool_]) ->
     inside = answers.in_scope
     wanted = dict.fromkeys(("language", *names))
     coded = {name: _coded(answers.dimensions[name], inside) for name in wanted if name in answers.dimensions}
-    coded[LABEL] = _coded([answers.labels[code] for code in answers.actual], inside)
+    label = _coded([answers.labels[code] for code in answers.actual], inside)
+    # A dimension that is the label under another name would test every slice twice.
+    coded = {name: one for name, one in coded.items() if not _same(one, label)}
+    coded[LABEL] = label
     cell = np.zeros(int(inside.sum()), dtype=np.int64)
     for values, codes in coded.values():
         # Squeezed after every dimension, so that the code of a cell never outgrows the rows.
@@ -88,6 +91,13 @@ def _cells(answers: Answers, names: Sequence[str], *flags: NDArray[np.bool_]) ->
     )
 
 
+_Coded = tuple[tuple[str, ...], NDArray[np.int64]]
+
+
+def _same(one: _Coded, other: _Coded) -> bool:
+    return one[0] == other[0] and np.array_equal(one[1], other[1])
+
+
 def _squeezed(code: NDArray[np.int64]) -> NDArray[np.int64]:
     """``code`` with the numbers that do not occur left out; by counting where that beats sorting."""
     if len(code) and int(code.max()) > 4 * len(code):
@@ -95,7 +105,7 @@ def _squeezed(code: NDArray[np.int64]) -> NDArray[np.int64]:
     return (np.cumsum(np.bincount(code) > 0) - 1)[code]
 
 
-def _coded(column: Sequence[str], inside: NDArray[np.bool_]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def _coded(column: Sequence[str], inside: NDArray[np.bool_]) -> _Coded:
     """The sorted values of the in-scope rows, and the place of each row's value among them."""
     known = sorted(set(column))
     place = {value: index for index, value in enumerate(known)}

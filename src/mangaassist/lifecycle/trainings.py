@@ -11,7 +11,7 @@ from typing import Any
 from mangaassist.core.errors import Unavailable
 from mangaassist.core.identity import digest
 from mangaassist.lifecycle.job import Job
-from mangaassist.training.workplace import Workplace, workplace
+from mangaassist.training.job_folder import JobFolder, job_folder
 
 _FOLDER = "trainings"
 
@@ -30,7 +30,7 @@ def training_place(job: Job, *, rows: str) -> Iterator[None]:
 
     with home.lock(_lock(name, folder)):
         _tidy(job, keep=folder)
-        with workplace(Workplace(folder, hear)):
+        with job_folder(JobFolder(folder, hear)):
             yield
 
 

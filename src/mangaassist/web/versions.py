@@ -147,8 +147,7 @@ def _values(matrix: SliceMatrix) -> dict[str, tuple[str, ...]]:
         if _CROSS not in one.name:
             name, _, value = one.name.partition("=")
             found.setdefault(name, []).append(value)
-    same_as_label = found.get("intent") == found.get("label")
-    return {name: tuple(all_) for name, all_ in found.items() if not (same_as_label and name == "intent")}
+    return {name: tuple(every) for name, every in found.items()}
 
 
 def _crossed(known: Mapping[str, Slice], name: str, value: str, head: str) -> Slice | None:

@@ -23,7 +23,7 @@ from mangaassist.training.deep.crew import STRATEGIES, Crew, Strategy
 from mangaassist.training.deep.extra import require
 from mangaassist.training.deep.journal import ESCALATED, FAILED, FINISHED, STARTED, Journal
 from mangaassist.training.deep.loop import Capacity, Config, Task, train
-from mangaassist.training.workplace import Hear
+from mangaassist.training.job_folder import Hear
 
 INTERRUPTIONS = 3
 """How often a spot machine may be taken away; after one more the job moves to the on-demand setting."""

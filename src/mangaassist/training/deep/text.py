@@ -21,12 +21,12 @@ from mangaassist.training.deep.launch import Job, Layout, launch
 from mangaassist.training.deep.loop import Config
 from mangaassist.training.deep.text_model import DeepTextModel, word_marks
 from mangaassist.training.deep.text_task import BATCH, DATA, Bag, bag, pack_rows
+from mangaassist.training.job_folder import JobFolder, current_job_folder
 from mangaassist.training.splits import assign_folds, fold_rows
 from mangaassist.training.text.classifier import calibrate, composition, measure
 from mangaassist.training.text.linear import OutOfFold
 from mangaassist.training.text.model import confidence
 from mangaassist.training.text.preprocessing import tokenize
-from mangaassist.training.workplace import Workplace, current_workplace
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,7 +47,7 @@ def fit_examples(
 ) -> DeepTextModel:
     """Fit on the columns text, label and group_id of ``examples``; what a story's ``fit`` calls.
 
-    The same rows, seed and layout give byte-identical files on one kind of processor. Under a workplace the
+    The same rows, seed and layout give byte-identical files on one kind of processor. Under a job folder the
     jobs are kept in it, and a fit that is called again goes on from their last checkpoints.
 
     Args:
@@ -93,7 +93,7 @@ def fit_examples(
 class _Trainer:
     """Trains on some of the rows, each choice of rows as a job of its own."""
 
-    place: Workplace
+    place: JobFolder
     bags: Sequence[Bag]
     codes: NDArray[np.int64]
     classes: int
@@ -136,11 +136,11 @@ def _out_of_fold(trainer: _Trainer, texts: Sequence[str], folds: NDArray[np.int6
 
 
 @contextmanager
-def _place() -> Iterator[Workplace]:
+def _place() -> Iterator[JobFolder]:
     """Where the wiring says, else a folder that is gone afterwards."""
-    given = current_workplace()
+    given = current_job_folder()
     if given is not None:
         yield given
         return
     with tempfile.TemporaryDirectory(prefix="mangaassist-") as folder:
-        yield Workplace(Path(folder))
+        yield JobFolder(Path(folder))

@@ -21,7 +21,7 @@ def _nobody(event: str, facts: Mapping[str, Any]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
+class JobFolder:
     """A place for the jobs of one fit.
 
     Attributes:
@@ -33,11 +33,11 @@ class Workplace:
     hear: Hear = _nobody
 
 
-_current: ContextVar[Workplace | None] = ContextVar("workplace", default=None)
+_current: ContextVar[JobFolder | None] = ContextVar("job_folder", default=None)
 
 
 @contextmanager
-def workplace(place: Workplace) -> Iterator[None]:
+def job_folder(place: JobFolder) -> Iterator[None]:
     """Let trainings inside the block keep their jobs in ``place``."""
     token = _current.set(place)
     try:
@@ -46,6 +46,6 @@ def workplace(place: Workplace) -> Iterator[None]:
         _current.reset(token)
 
 
-def current_workplace() -> Workplace | None:
+def current_job_folder() -> JobFolder | None:
     """What the wiring offers; None when a fit is called by itself."""
     return _current.get()
