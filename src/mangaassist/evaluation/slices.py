@@ -49,8 +49,8 @@ class _Cells:
 def slice_matrix(answers: Answers, dimensions: Sequence[str], *, minimum: int = MINIMUM) -> SliceMatrix:
     """Accuracy of every value of every dimension and of every cross of two or three that has rows.
 
-    The true label is always a dimension; a column that only repeats it is left out. A slice is flagged when Fisher's exact test finds it worse than
-    all other rows at 5% after Holm's correction over the tested slices.
+    The true label is always a dimension; a column that only repeats it is left out. A slice is flagged when
+    Fisher's exact test finds it worse than all other rows at 5% after Holm's correction over those tested.
 
     Args:
         dimensions: the story's slice columns; those the rows lack are reported as absent.

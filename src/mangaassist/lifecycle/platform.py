@@ -69,18 +69,13 @@ class Platform:
             from mangaassist.governance.ssm import SsmSwitches
 
             return SsmSwitches.open(self.ledger, url)
-        if url := self.home.settings.switches_url:
-            from mangaassist.governance.ssm import SsmSwitches
-
-            return SsmSwitches.open(self.ledger, url)
         from mangaassist.governance.switches import Switches
 
         return Switches(self.ledger)
 
     @cached_property
     def keys(self) -> KeyRing:
-        from mangaassist.governance.residency import Residency
-    from mangaassist.governance.signing import KeyRing
+        from mangaassist.governance.signing import KeyRing
 
         return KeyRing(self.ledger, self.home.folder("keys"), self.home.settings.region)
 
