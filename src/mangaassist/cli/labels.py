@@ -11,7 +11,7 @@ import typer
 from mangaassist.cli import label_events, label_reports
 from mangaassist.cli.session import HomeOption, JsonOption, NameArgument, session
 
-app = typer.Typer(no_args_is_help=True, help="Labels: import and label versions.")
+app = typer.Typer(no_args_is_help=True, help="Labels: where they come from, and whether they can be trusted.")
 app.add_typer(label_events.app)
 app.add_typer(label_reports.app)
 

@@ -50,7 +50,7 @@ class Speed:
         return np.clip(residuals, -self.loudest, self.loudest)
 
 
-SPEEDS = {"fast": Speed(2.0, 5.0), "slow": Speed(0.5, 2.5)}
+SPEEDS = {"fast": Speed(2.0, 6.0), "slow": Speed(0.5, 2.5)}
 
 REMEMBERED = 288
 """Ticks of residuals kept for dating an onset: a day of five-minute ticks."""

@@ -100,8 +100,9 @@ def first_passages(residuals: FloatArray, slack: float, levels: FloatArray) -> F
         low = np.maximum(0.0, low - step[tick] - toll[tick])
         peak[tick] = np.maximum(high, low)
     np.maximum.accumulate(peak, axis=0, out=peak)
-    counts = [(int((peak[-1] > level).sum()), float((peak <= level).sum())) for level in levels]
-    return np.array(counts)
+    passed = len(peak[-1]) - np.searchsorted(np.sort(peak[-1]), levels, side="right")
+    until = np.searchsorted(np.sort(peak, axis=None), levels, side="right")
+    return np.stack([passed, until], axis=1).astype(np.float64)
 
 
 def calibrate(
@@ -117,9 +118,9 @@ def calibrate(
     """Thresholds at which each CUSUM alone alarms once in twice each of ``runs`` series-ticks, and a margin.
 
     Both together then alarm at most once in each. ``blocks`` fleets of ``series`` series are watched for
-    ``weeks`` weeks each; levels between two simulated ones are interpolated in the logarithm of the rate.
+    ``weeks`` weeks each.
     """
-    levels = np.arange(1.0, 40.0, 0.25)
+    levels = np.arange(1.0, 40.0, 0.05)
     totals = {name: np.zeros((len(levels), 2)) for name in SPEEDS}
     for block in range(blocks):
         generator = np.random.default_rng([seed, block])
@@ -131,12 +132,15 @@ def calibrate(
 
 
 def _level(levels: FloatArray, totals: FloatArray, run: float) -> float:
-    """The level passed once in ``run`` series-ticks; a level passed fewer than ten times is not used."""
+    """The lowest simulated level passed at most once in ``run`` series-ticks.
+
+    Clipped residuals make rates fall in steps, so nothing is interpolated. Beyond the levels that were passed
+    ten times the tail is taken as exponential: a line through the logarithms of the last two units.
+    """
     seen = totals[:, 0] >= 10
-    rate = np.log(totals[seen, 0] / totals[seen, 1])
-    wanted = -np.log(run)
-    if wanted < rate[-1]:
-        # Beyond what was simulated the tail is exponential: a line through its last few levels.
-        slope, there = np.polyfit(levels[seen][-8:], rate[-8:], 1)
-        return float((wanted - there) / slope)
-    return float(np.interp(-wanted, -rate, levels[seen]))
+    rate = totals[seen, 0] / totals[seen, 1]
+    if rate[-1] <= 1.0 / run:
+        return float(levels[seen][np.argmax(rate <= 1.0 / run)])
+    last = levels[seen] >= levels[seen][-1] - 2.0
+    slope, there = np.polyfit(levels[seen][last], np.log(rate[last]), 1)
+    return float((-np.log(run) - there) / slope)
