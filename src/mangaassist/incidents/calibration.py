@@ -18,7 +18,7 @@ from mangaassist.stats.cusum import cusum
 from mangaassist.stats.domain import FloatArray
 
 HISTORY = 4 * TICKS_A_WEEK
-MARGIN = 1.25
+MARGIN = 1.6
 """Thresholds are set for this much longer runs than asked for: a table simulated to within a fifth must not
 promise what it cannot keep."""
 
