@@ -152,6 +152,8 @@ def test_editing_and_withdrawing(filled: Shell) -> None:
     assert both["got"] == "both"
     report = filled.json("labels", "report", STORY)
     assert identity not in {one["example_id"] for one in report["probable_errors"]["found"]}
+    read = filled.json("audit", "tail")["entries"][0]
+    assert (read["kind"], read["subject"]) == ("access.customer_data_read", "access/reads")
 
 
 def test_an_annotator_who_is_not_paused_cannot_be_resumed(shell: Shell) -> None:

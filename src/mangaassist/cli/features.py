@@ -78,7 +78,9 @@ def read_features(
 
     here = session(context, home, as_json)
     keys = [*(entity or []), *(_lines(entities) if entities else [])]
-    body = read(here.platform(), name, keys, as_of=as_of, names=feature or (), online=online)
+    platform = here.platform()
+    body = read(platform, name, keys, as_of=as_of, names=feature or (), online=online)
+    here.record_read(platform, f"features of {name}", rows=len(body["rows"]))
 
     def text() -> None:
         names = list(body["rows"][0]["features"])

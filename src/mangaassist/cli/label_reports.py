@@ -142,7 +142,9 @@ def queue(
     from mangaassist.lifecycle.label_quality import waiting
 
     here = session(context, home, as_json)
-    found = waiting(here.platform(), name)
+    platform = here.platform()
+    found = waiting(platform, name)
+    here.record_read(platform, f"texts of {name} in dispute", rows=len(found["waiting"]))
     columns = ("example", "lot", "since (UTC)", "votes", "text")
     rows = [
         (
@@ -341,8 +343,17 @@ def report(
     from mangaassist.lifecycle.label_report import label_report
 
     here = session(context, home, as_json)
-    body = label_report(here.platform(), name).as_dict()
+    platform = here.platform()
+    body = label_report(platform, name).as_dict()
+    here.record_read(platform, f"texts in the label report of {name}", rows=_texts(body))
     here.answer(body, lambda: typer.echo("\n".join(_report(body))))
+
+
+def _texts(body: Any) -> int:
+    """How many texts of shoppers a report shows, wherever they stand in it."""
+    if isinstance(body, Mapping):
+        return ("text" in body) + sum(_texts(one) for one in body.values())
+    return sum(_texts(one) for one in body) if isinstance(body, list | tuple) else 0
 
 
 def _report(body: Mapping[str, Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -60,6 +61,15 @@ class Session:
             sys.stdout.flush()  # a reader on a pipe has it even when the command goes on to serve
         else:
             text()
+
+    def record_read(self, platform: Platform, what: str, *, rows: int) -> None:
+        """Write down, before it is shown, that customer data is read here: what, how much, who, when."""
+        from getpass import getuser
+
+        from mangaassist.governance.access import Access
+
+        actor = os.environ.get("MANGAASSIST_ACTOR") or getuser()
+        Access(platform.ledger).record_read(what, rows=rows, actor=actor, at=platform.clock.now())
 
     def note(self, line: str) -> None:
         """A progress line for people, on standard error so that JSON stays clean."""
