@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
+from datetime import timedelta
 
 import numpy as np
 import pytest
 
+from mangaassist.cli.main import run
+from mangaassist.core.clock import SystemClock
 from mangaassist.core.errors import InputError
-from mangaassist.incidents.records import Evidence
+from mangaassist.core.home import Home
+from mangaassist.incidents.changes import record
+from mangaassist.incidents.records import Change, Evidence
 from mangaassist.incidents.tree import Tree, walk
 from mangaassist.lifecycle import drills
 from mangaassist.simulation import faults
+from mangaassist.storage.ledger import Ledger
 
 HELD_OUT = 1000
 """Weights and drills were tried on seeds below this one."""
@@ -111,3 +118,33 @@ def test_the_same_seed_is_the_same_drill_and_another_is_not() -> None:
 def test_a_drill_nobody_knows() -> None:
     with pytest.raises(InputError, match="index-shard"):
         drills.drill(["index-shrad"], seed=1)
+
+
+def test_the_command_answers_in_json_and_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """Issue 5: `incident drill NAME --json` has localised, n and median_minutes."""
+    assert run(["incident", "drill", "index-shard", "--seed", "1002", "--json"]) == 0
+    out, said = capsys.readouterr()
+    body = json.loads(out)
+    assert (body["localised"], body["n"]) == (1, 1)
+    assert 0 < body["median_minutes"] < 60
+    assert body["drills"][0]["found"] == "index"
+    assert "index-shard: localised" in said
+    assert run(["incident", "drill", "index-shard", "--seed", "1002"]) == 0
+    assert "✓ catalog_index.shard_3" in capsys.readouterr().out
+    assert run(["incident", "drill", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["drills"]) == set(drills.names())
+    assert run(["incident", "drill", "index-shard", "--all"]) == 2
+
+
+def test_the_change_log_as_a_command(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger, now = Ledger.open(home), SystemClock().now()
+    for hours in (1, 30):
+        at = now - timedelta(hours=hours)
+        record(
+            ledger, Change("deploy", f"gateway-{hours}", at, at, "ci", "4f2a91c", ("gateway",)), actor="ci"
+        )
+    assert run(["incident", "changes", "--home", str(home.path), "--json"]) == 0
+    assert [one["subject"] for one in json.loads(capsys.readouterr().out)["changes"]] == ["gateway-1"]
+    assert run(["incident", "changes", "--since", "48h", "--home", str(home.path), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["changes"]) == 2
+    assert run(["incident", "changes", "--since", "yesterday", "--home", str(home.path)]) == 2
