@@ -20,6 +20,7 @@ from mangaassist.incidents.tree import Tree, walk
 from mangaassist.lifecycle import drills
 from mangaassist.simulation import faults
 from mangaassist.storage.ledger import Ledger
+from mangaassist.web.oncall_view import page
 
 HELD_OUT = 1000
 """Weights and drills were tried on seeds below this one."""
@@ -148,3 +149,17 @@ def test_the_change_log_as_a_command(home: Home, capsys: pytest.CaptureFixture[s
     assert run(["incident", "changes", "--since", "48h", "--home", str(home.path), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["changes"]) == 2
     assert run(["incident", "changes", "--since", "yesterday", "--home", str(home.path)]) == 2
+
+
+def test_the_page_of_a_drill_shows_the_incident_and_not_the_truth() -> None:
+    """INC-2, INC-5: what on call sees in a drill is what the tree found in the evidence."""
+    view = drills.seen("index-shard", seed=1000)
+    (incident,) = view.incidents
+    assert view.source == "index-shard"
+    assert incident.category == "index"
+    assert {panel.name for panel in view.panels} >= {"shard_recall", "latency"}
+    text = page(view, inline=True)
+    assert "Drill index-shard" in text
+    assert "Shard 3 is corrupt" not in text
+    with pytest.raises(InputError, match="index-shard"):
+        drills.seen("index-shart", seed=1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -68,6 +69,9 @@ def drill(
     everything: Annotated[bool, typer.Option("--all", help="Play all of them.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated shop.")] = 1000,
     repeat: Annotated[int, typer.Option(min=1, max=200, help="Play that many seeds.")] = 1,
+    page: Annotated[
+        Path | None, typer.Option(help="With NAME: keep the on-call page of that moment as this file.")
+    ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -83,6 +87,8 @@ def drill(
         rows = list(known.items())
         here.answer({"drills": known}, lambda: render.table("Drills", ("name", "what breaks"), rows))
         return
+    if page is not None:
+        _keep_page(name, seed, page)
     wanted = [name] if name else []
     found = [
         drills.summary(drills.drill(wanted, seed=one, on_score=lambda score: _note(here, score)), seed=one)
@@ -90,6 +96,20 @@ def drill(
     ]
     body = found[0] if repeat == 1 else drills.spread(found)
     here.answer(body, lambda: _show(body))
+
+
+def _keep_page(name: str, seed: int, file: Path) -> None:
+    from mangaassist.core.home import unwritable
+    from mangaassist.lifecycle import drills
+    from mangaassist.web import oncall_view
+
+    if not name:
+        raise InputError("--page", expected="the NAME of one drill", got="--all", next_step="Name one.")
+    text = oncall_view.page(drills.seen(name, seed=seed), inline=True)
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise unwritable(file, error) from error
 
 
 def _note(here: Session, score: Score) -> None:

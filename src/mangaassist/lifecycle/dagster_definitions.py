@@ -47,7 +47,8 @@ OFFLINE: Final = {
 """Each offline step and the steps it reads; a test holds it against the steps themselves."""
 
 RELEASE: Final = (REGISTRATION, SHADOW, CANARY)
-EVERY_MINUTES = {"rollouts": 5, "drift": 5, "features": 5, "incidents": 1}
+EVERY_MINUTES = {"rollouts": 5, "drift": 5, "features": 5, "incidents": 1, "alarms": 1}
+HOURLY = frozenset({"skew", "events"})
 
 
 def definitions(platform: Platform) -> dg.Definitions:
@@ -213,7 +214,8 @@ def _round(platform: Platform, one: HomeJob) -> dg.JobDefinition:
 
 def _cron(one: HomeJob, job: dg.JobDefinition) -> dg.ScheduleDefinition:
     minutes = EVERY_MINUTES.get(one.name)
-    cron = f"*/{minutes} * * * *" if minutes else "30 4 * * *"
+    nightly_or_hourly = "15 * * * *" if one.name in HOURLY else "30 4 * * *"
+    cron = f"*/{minutes} * * * *" if minutes else nightly_or_hourly
     return dg.ScheduleDefinition(
         name=f"{one.name}_every", job=job, cron_schedule=cron, default_status=dg.DefaultScheduleStatus.RUNNING
     )

@@ -21,10 +21,23 @@ from mangaassist.core.errors import InputError, nearest
 from mangaassist.incidents.alarms import TICK, Watch, tick, watch
 from mangaassist.incidents.baselines import fit, hours_of
 from mangaassist.incidents.grouping import joined
-from mangaassist.incidents.records import EVERYBODY, Alarm, Change, Incident, Localisation, Occasion
+from mangaassist.incidents.records import (
+    EVERYBODY,
+    LOCALISED,
+    OPENED,
+    Alarm,
+    Change,
+    Incident,
+    Known,
+    Localisation,
+    Occasion,
+)
+from mangaassist.incidents.snapshot import OncallSnapshot, snapshot
 from mangaassist.incidents.tree import UNKNOWN, Tree, walk
 from mangaassist.simulation import faults
 from mangaassist.simulation.faults import Effect, Fault, Fleet, Observed, Recording
+
+Timeline = tuple[tuple[datetime, str, str, Mapping[str, Any]], ...]
 
 _MINUTE = timedelta(minutes=1)
 _BEFORE = timedelta(days=2)
@@ -142,17 +155,43 @@ def drill(
     """
     bodies, known = _bodies(), tree or Tree.load()
     for name in wanted:
-        if name not in bodies:
-            raise InputError("drill", expected="a drill", got=repr(name), next_step=nearest(name, bodies))
+        _check_name(name, bodies)
     fleet, begun = _shop(seed)
     found = []
     for name in wanted or bodies:
-        generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        recording, truth = _staged(bodies[name], fleet, generator)
+        recording, truth = _staged(bodies[name], fleet, _generator(name, seed))
         answer = respond(recording, begun, known, since=truth.onset)
         found.append(Score(name, str(bodies[name]["says"]), truth, answer))
         on_score(found[-1])
     return found
+
+
+def seen(name: str, *, seed: int, tree: Tree | None = None) -> OncallSnapshot:
+    """What the on-call page shows when a drill's incident has been walked; the truth is no part of it.
+
+    Raises:
+        InputError: for a drill that does not exist.
+    """
+    bodies, known = _bodies(), tree or Tree.load()
+    _check_name(name, bodies)
+    fleet, begun = _shop(seed)
+    recording, truth = _staged(bodies[name], fleet, _generator(name, seed))
+    answer = respond(recording, begun, known, since=truth.onset)
+    if answer.incident is None or answer.localisation is None:
+        return snapshot(Observed(recording, recording.at(len(recording.metrics) - 1)), source=name)
+    at = answer.localisation.at
+    timeline: Timeline = ((answer.incident.opened, OPENED, "alarms", {}), (at, LOCALISED, "triage", {}))
+    incident = Known(answer.incident, 0, answer.localisation, timeline=timeline)
+    return snapshot(Observed(recording, at), [incident], source=name)
+
+
+def _generator(name: str, seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+def _check_name(name: str, known: Mapping[str, Any]) -> None:
+    if name not in known:
+        raise InputError("drill", expected="a drill", got=repr(name), next_step=nearest(name, known))
 
 
 def summary(scores: Sequence[Score], *, seed: int) -> dict[str, Any]:
