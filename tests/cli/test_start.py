@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.journeys import STORY, Shell, new_story, spawn
+from typer.main import get_command
+
+from mangaassist.cli.main import app
+from mangaassist.cli.on_demand import on_demand
 
 HEAVY = (
     "fastapi",
@@ -123,3 +129,17 @@ def test_a_wrong_command_line_is_bad_input(trained: Shell, arguments: list[str],
 def test_version_and_no_arguments(trained: Shell) -> None:
     assert spawn("--version", cwd=trained.home).out.startswith("mangaassist ")
     assert "Usage" in spawn(cwd=trained.home).out
+
+
+def test_commands_read_on_demand_are_the_same_commands() -> None:
+    """Every name, help line and option of the whole tree, read late and read at once."""
+
+    def tree(command: Any, path: str = "") -> Iterator[tuple[str, str | None, list[str | None]]]:
+        real = command.make_context("x", [], resilient_parsing=True).command
+        yield path, command.help, [one.name for one in real.params]
+        for name, inner in getattr(real, "commands", {}).items():
+            yield from tree(inner, f"{path} {name}")
+
+    late = list(tree(on_demand(app)))
+    assert len(late) > 80
+    assert late == list(tree(get_command(app)))

@@ -28,6 +28,7 @@ from mangaassist.cli import (
     system,
     token,
 )
+from mangaassist.cli.on_demand import on_demand
 from mangaassist.cli.session import DEFAULT_HOME, JsonOption, RootHomeOption, Session
 from mangaassist.core.errors import ExitCode, MangaAssistError
 from mangaassist.core.home import unwritable
@@ -88,7 +89,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code (0 done, 1 a gate said no, 2 bad input, 3 broken)."""
     try:
-        outcome = app(arguments, standalone_mode=False, prog_name="mangaassist")
+        outcome = on_demand(app)(arguments, standalone_mode=False, prog_name="mangaassist")
     except BaseException as error:
         return _exit_code(error, as_json="--json" in arguments)
     if outcome == _INTERRUPTED:  # Typer's own answer to Ctrl-C while a command runs
