@@ -6,21 +6,20 @@ Peers run in an environment of their own (python -m venv DIR; DIR/bin/pip instal
 as MANGAASSIST_FEAST_PYTHON=DIR/bin/python; without it only our side is timed. Every side is its own process
 and gets the same rows: three features, moments over 90 days, in no order. Rows have no serving lag and arrive
 when they happen, because the peers know neither; ours checks both all the same, and gives reasons. Feast has
-the three features in one view, the usual layout ("feast1" gives an Arrow table, "feast1-pandas" the frame of
-its guide), or each in a view of its own ("feast3"). Feast and "duckdb" read one Parquet file, "ours" the same
-rows from its Iceberg table with checksums; "in memory" both begin with loaded tables. Equality comes first:
-every label row once, the same values where Feast and DuckDB have one within the time to live, and the default
-where they have none. Medians of warm runs; CPU seconds are of all threads and hold on a machine others use.
+the three features in one view ("feast1") or each in a view of its own ("feast3"), and gives an Arrow table
+or, as "-pandas", the data frame of its guide. Feast and "duckdb" read one Parquet file, "ours" the same rows
+in the same codec from its Iceberg table, with checksums; "in memory" both begin with loaded tables. Equality
+comes first: every label row once, the same values where Feast and DuckDB have one within its life, and
+the default where they have none. Medians of warm runs; CPU seconds are of all threads and hold on a machine
+that others use.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,9 +32,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.peer_features import NAMES, TTL
+from benchmarks.peer_features import TTL
+from benchmarks.three_features import NAMES, catalog, has_peer, last_line, peer
 from mangaassist.core.home import Home
-from mangaassist.features.catalog import Catalog
 from mangaassist.features.point_in_time import point_in_time
 from mangaassist.features.store import FeatureStore
 from mangaassist.storage.tables import Tables
@@ -44,20 +43,12 @@ PEER = Path(__file__).with_name("peer_features.py")
 START = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1e6)
 SPAN = 90 * 86_400 * 10**6
 FLAT = (1, 2, 5, 10, 20, 50)
-CATALOG = Catalog.parse(
-    "namespace: bench\nviews:\n  shopper:\n    entity: user_id\n    owner: bench\n    features:\n"
-    + "".join(
-        f"      {name}: {{description: B., dtype: {dtype}, default: {default}, serving_lag: 0s, "
-        f"ttl: {TTL.days}d, freshness_sla: 1h, recency_window: 1d}}\n"
-        for name, dtype, default in (("f1", "int", -1), ("f2", "float", -1.0), ("f3", "float", -1.0))
-    ),
-    source="bench.yaml",
-)
+CATALOG = catalog(TTL.days)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """How much is read, by whom, and the numbers to reach (issue 3)."""
+    """How much is read, by whom, and the numbers to reach."""
 
     rows: int
     asked: int
@@ -71,7 +62,10 @@ JOBS = {
         1_000_000,
         200_000,
         20_000,
-        ("ours", "feast1", "feast1-pandas", "feast3", "duckdb", "ours-memory", "duckdb-memory"),
+        (
+            *("ours", "feast1", "feast1-pandas", "feast3", "feast3-pandas", "duckdb"),
+            *("ours-memory", "duckdb-memory"),
+        ),
         ">= 15x Feast, <= 1.3x DuckDB",
     ),
     "deep": Job(2_000_000, 50_000, 2_000, ("ours", "feast1", "duckdb"), "<= 1 s"),
@@ -143,8 +137,7 @@ def child(folder: Path, side: str, repeats: int) -> dict[str, Any]:
     if side.startswith("flat"):
         stored, labels = frames(*(int(part) for part in side.split(":")[1:]))
         features = CATALOG.chosen(NAMES)
-        run = lambda: point_in_time({"shopper": stored}, features, labels, as_of="at")  # noqa: E731
-        return timed(run, repeats)[0]
+        return timed(lambda: point_in_time({"shopper": stored}, features, labels, as_of="at"), repeats)[0]
     if side.startswith("prepare"):
         return {"append": prepare(folder, JOBS[side.split(":")[1]])}
     body, found = timed(ours(folder, memory=side.endswith("memory")), repeats)
@@ -154,14 +147,12 @@ def child(folder: Path, side: str, repeats: int) -> dict[str, Any]:
 
 def ask(folder: Path, side: str, repeats: int) -> dict[str, Any]:
     """The JSON a side's process prints last."""
-    command = [sys.executable, "-m", "benchmarks.bench_features", "--child", side]
-    command += ["--folder", str(folder), "--repeats", str(repeats)]
     if side.startswith(("feast", "duckdb")):
-        command = [os.environ["MANGAASSIST_FEAST_PYTHON"], str(PEER), str(folder), side, str(repeats)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{side} failed:\n{done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        found = peer(PEER, folder, side, repeats)
+    else:
+        command = [sys.executable, "-m", "benchmarks.bench_features", "--child", side]
+        found = last_line([*command, "--folder", str(folder), "--repeats", str(repeats)])
+    assert isinstance(found, dict)
     return found
 
 
@@ -182,9 +173,8 @@ def check_equal(folder: Path, side: str) -> None:
             raise SystemExit(f"{side} and ours differ in {name}: nothing to time")
 
 
-def compare(job: Job, name: str, repeats: int) -> dict[str, Any]:
+def compare(job: Job, name: str, repeats: int, *, peers: bool) -> dict[str, Any]:
     """Times of every side of one job, after checking that they are times of the same work."""
-    peers = bool(os.environ.get("MANGAASSIST_FEAST_PYTHON"))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         append = ask(folder, f"prepare:{name}", 1)["append"]
@@ -274,12 +264,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.child:
         print(json.dumps(child(options.folder, options.child, options.repeats)))
         return
-    if not os.environ.get("MANGAASSIST_FEAST_PYTHON"):
-        print("No peer: set MANGAASSIST_FEAST_PYTHON (see the top of this file).", file=sys.stderr)
+    peers = has_peer()
     result: dict[str, Any] = {}
     for name in options.job:
         if name != "flat":
-            result[name] = compare(JOBS[name], name, options.repeats)
+            result[name] = compare(JOBS[name], name, options.repeats, peers=peers)
             if not options.json:
                 show(name, result[name])
             continue

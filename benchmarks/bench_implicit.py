@@ -25,9 +25,10 @@ import tempfile
 import threading
 import time
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
+
+from mangaassist.core.clock import SystemClock
 
 BATCH = 500
 STORY = "shop"
@@ -82,7 +83,7 @@ def template() -> bytes:
 
 
 def filled(batch: bytes, number: int) -> bytes:
-    at = datetime.now(UTC).isoformat().encode()  # noqa: TID251 - a producer has a clock of its own
+    at = SystemClock().now().isoformat().encode()
     return batch.replace(b"@B@", b"b%d" % number).replace(b"@T@", at)
 
 
@@ -250,7 +251,6 @@ def serve(home: Path) -> None:
     """The intake process: receive, acknowledge, until the pipe closes."""
     import orjson
 
-    from mangaassist.core.clock import SystemClock
     from mangaassist.core.home import Home
     from mangaassist.labels.event_intake import EventIntake
 
@@ -270,7 +270,6 @@ def serve(home: Path) -> None:
 
 def move(home: Path) -> None:
     """The drain process: every half second, and once more when the pipe has closed."""
-    from mangaassist.core.clock import SystemClock
     from mangaassist.core.home import Home
     from mangaassist.labels.event_intake import EventIntake
     from mangaassist.storage.tables import Tables

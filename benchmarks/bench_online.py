@@ -17,7 +17,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,10 +28,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.peer_online import NAMES
+from benchmarks.three_features import NAMES, catalog, has_peer, peer
 from mangaassist.core.errors import MangaAssistError
 from mangaassist.core.home import Home
-from mangaassist.features.catalog import Catalog
 from mangaassist.features.materialise import materialise
 from mangaassist.features.online import EmbeddedStore, OnlineStore
 from mangaassist.features.online_redis import RedisStore
@@ -44,16 +42,8 @@ PEER = Path(__file__).with_name("peer_online.py")
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 SIZES = (1, 100)
 GOALS = {("ours, LMDB", 1): 10.0, ("ours, LMDB", 100): 300.0, ("ours, Redis", 1): 500.0}
-"""Median microseconds to reach (issue 3)."""
-CATALOG = Catalog.parse(
-    "namespace: bench\nviews:\n  shopper:\n    entity: user_id\n    owner: bench\n    features:\n"
-    + "".join(
-        f"      {name}: {{description: B., dtype: {dtype}, default: {default}, serving_lag: 0s, "
-        f"ttl: 3650d, freshness_sla: 1h, recency_window: 1d}}\n"
-        for name, dtype, default in (("f1", "int", -1), ("f2", "float", -1.0), ("f3", "float", -1.0))
-    ),
-    source="bench.yaml",
-)
+"""Median microseconds to reach."""
+CATALOG = catalog(3650)
 Read = Callable[[Sequence[str]], Any]
 
 
@@ -124,11 +114,7 @@ def feast(
 ) -> dict[str, Any]:
     rows.write_parquet(folder / "rows.parquet")
     (folder / "asked.json").write_text(json.dumps(asked))
-    command = [os.environ["MANGAASSIST_FEAST_PYTHON"], str(PEER), str(folder), str(repeats)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"Feast failed: {done.stderr[-800:]}")
-    body: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    body: dict[str, Any] = peer(PEER, folder, repeats)
     return body | {"values": json.loads((folder / "feast.json").read_text())}
 
 
@@ -137,12 +123,17 @@ def bare(generation: Any, keyed: Callable[[str], bytes]) -> Read:
     return lambda keys: generation.get([keyed(key) for key in keys])
 
 
+def whole(reader: OnlineReader) -> Read:
+    """All three features of keys, with their reasons."""
+    return lambda keys: reader.read({"user_id": keys}, NAMES, at=NOW)
+
+
 def run(keys: int, repeats: int, redis: str) -> dict[str, Any]:
     rows, asked = rows_of(keys, seed=1), asked_of(keys, seed=2)
     results: list[dict[str, Any]] = []
     built: dict[str, float] = {}
-    with tempfile.TemporaryDirectory(prefix="bench-online-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="bench-online-") as scratch:
+        folder = Path(scratch)
         home = Home.open(folder / "home")
         features = FeatureStore(Tables.open(home))
         features.append(CATALOG, "shopper", rows, ingested_at=NOW - timedelta(days=8))
@@ -158,24 +149,22 @@ def run(keys: int, repeats: int, redis: str) -> dict[str, Any]:
         try:
             for engine, store in engines.items():
                 reader, built[engine] = ours(store, features)
-                generation = store.open(store.current(CATALOG.version))  # type: ignore[arg-type]
-                group = reader._groups[0]
+                name = store.current(CATALOG.version)
+                assert name is not None
+                generation, group = store.open(name), reader._groups[0]
                 for size in SIZES:
                     values[size] = check(reader, rows, asked[size])
                     count = max(20, repeats // (1 if engine == "LMDB" else 10))
-                    one: Read = lambda keys, reader=reader: reader.read(  # type: ignore[misc]  # noqa: E731
-                        {"user_id": keys}, NAMES, at=NOW
-                    )
                     for side, read in (
                         (f"bare {engine}", bare(generation, group.key)),
-                        (f"ours, {engine}", one),
+                        (f"ours, {engine}", whole(reader)),
                     ):
                         results.append({"side": side, "keys": size, **timed(read, asked[size], count)})
         finally:
             if "Redis" in engines:
                 remote.drop(CATALOG.version)
         version = ""
-        if os.environ.get("MANGAASSIST_FEAST_PYTHON"):
+        if has_peer():
             found = feast(folder, rows, asked, max(20, repeats // 20))
             version, built["Feast"] = found["version"], found["write_seconds"]
             for size in SIZES:
@@ -183,8 +172,6 @@ def run(keys: int, repeats: int, redis: str) -> dict[str, Any]:
                     raise SystemExit("Feast reads other values.")
                 taken = [one * 1e6 for one in found["seconds"][str(size)]][3:]
                 results.append({"side": "Feast, SQLite", "keys": size, **spread(taken), "cpu_us": None})
-        else:
-            print("No peer: set MANGAASSIST_FEAST_PYTHON (see the top of this file).", file=sys.stderr)
     return {
         "rows": keys,
         "repeats": repeats,

@@ -1,6 +1,6 @@
 """Feast's and DuckDB's side of bench_features.py; run by Feast's interpreter, never imported.
 
-Run: PYTHON peer_features.py FOLDER (feast1|feast1-pandas|feast3|duckdb|duckdb-memory) REPEATS
+Run: PYTHON peer_features.py FOLDER (feast1|feast3|feast1-pandas|feast3-pandas|duckdb|duckdb-memory) REPEATS
 
 FOLDER holds rows.parquet and asked.parquet; what was read is left as ENGINE.parquet beside them. Prints one
 JSON line: seconds and cpu (a list each, the first, cold run left out), peak_mb, version.
@@ -80,6 +80,7 @@ def main(folder: Path, engine: str, repeats: int) -> None:
         "feast1": lambda: feast(folder, 1),
         "feast1-pandas": lambda: feast(folder, 1, pandas=True),
         "feast3": lambda: feast(folder, 3),
+        "feast3-pandas": lambda: feast(folder, 3, pandas=True),
         "duckdb": lambda: duckdb(folder, memory=False),
         "duckdb-memory": lambda: duckdb(folder, memory=True),
     }[engine]()

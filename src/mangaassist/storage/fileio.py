@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 from pyarrow.fs import LocalFileSystem
-from pyiceberg.io import InputFile, InputStream, OutputFile, OutputStream
+from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStream
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 
 _BUFFER_BYTES = 1 << 20
@@ -61,10 +61,16 @@ class _LocalFile(PyArrowFile):
         _sync_folder(path.parent)
         return io.BufferedWriter(raw, _BUFFER_BYTES)
 
+    def checked(self) -> Path:
+        """Where it lies, after its checksum was compared; OSError where that differs."""
+        path = Path(self._path)
+        _compare(path, _checksum_of(path))
+        return path
+
     def open(self, seekable: bool = True) -> InputStream:
         path = Path(self._path)
         if path.suffix not in _READ_WHOLE:
-            _compare(path, _checksum_of(path))
+            self.checked()
             return super().open(seekable)
         data = path.read_bytes()
         _compare(path, zlib.crc32(data))
@@ -87,6 +93,16 @@ class DurableFileIO(PyArrowFileIO):
         scheme, _, path = self.parse_location(text, self.properties)
         if scheme == "file":
             Path(checksum_path(path)).unlink(missing_ok=True)
+
+
+def checked_path(files: FileIO, location: str) -> Path | None:
+    """Where ``location`` lies on a local disk, its checksum compared; None where it lies elsewhere.
+
+    Raises:
+        OSError: the file is not there, or not what was written.
+    """
+    file = files.new_input(location)
+    return file.checked() if isinstance(file, _LocalFile) else None
 
 
 def _local(file: PyArrowFile) -> PyArrowFile:

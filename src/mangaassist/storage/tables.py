@@ -24,8 +24,6 @@ from pyiceberg.exceptions import (
     TableAlreadyExistsError,
     ValidationException,
 )
-from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import FileScanTask, Table
 
 from mangaassist.core.errors import InputError, Unavailable, nearest
@@ -36,7 +34,7 @@ from mangaassist.storage.buffer import BufferedWriter
 from mangaassist.storage.database import BUSY_SECONDS, alone, database_url, explained
 from mangaassist.storage.fingerprint import fingerprint
 from mangaassist.storage.maintenance import Expired
-from mangaassist.storage.scanning import Between, damaged_table, reading, scan_of
+from mangaassist.storage.scanning import Between, damaged_table, reading, rows_of, scan_of
 from mangaassist.storage.warehouse import answering, s3_properties
 
 __all__ = ["Between", "BufferedWriter", "Expired", "Tables"]
@@ -174,10 +172,7 @@ class Tables:
             scan = scan.filter(between.filter())
         first, step = share
         with reading(name):
-            tasks = list(scan.plan_files())[first::step]
-            reader = ArrowScan(table.metadata, table.io, scan.projection(), scan.row_filter)
-            found = pl.from_arrow(reader.to_table(tasks))
-        frame = found if isinstance(found, pl.DataFrame) else found.to_frame()
+            frame = rows_of(table, list(scan.plan_files())[first::step], scan.projection(), between)
         return frame.select(columns) if columns is not None else frame
 
     def since(
@@ -205,9 +200,7 @@ class Tables:
             ]
             entries.sort(key=lambda entry: (entry.sequence_number or 0, entry.data_file.file_path))
             schema = table.schema().select(*columns) if columns is not None else table.schema()
-            scan = ArrowScan(table.metadata, table.io, schema, AlwaysTrue())
-            found = pl.from_arrow(scan.to_table([FileScanTask(entry.data_file) for entry in entries]))
-        frame = found if isinstance(found, pl.DataFrame) else found.to_frame()
+            frame = rows_of(table, [FileScanTask(entry.data_file) for entry in entries], schema)
         return (frame.select(columns) if columns is not None else frame), snapshot.sequence_number or 0
 
     def schema(self, name: str, *, snapshot: int | None = None) -> pa.Schema | None:
