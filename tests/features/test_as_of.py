@@ -52,3 +52,28 @@ def test_entities_whose_hashes_collide_are_told_apart(monkeypatch: pytest.Monkey
     assert point_in_time(views, features, asked, as_of="at").equals(expected)
     assert sorted(set(seeds)) == [0, 1, 2]
     assert set(expected["orders__reason"]) >= {"value", "default", "missing"}
+
+
+@pytest.mark.parametrize("part", [1, 7, 100])
+def test_the_rows_that_decide_are_the_same_however_many_parts_a_view_is_joined_in(part: int) -> None:
+    """Unknown entities, null ones, ties and late rows included."""
+    generator = np.random.default_rng(11)
+
+    def moments(count: int) -> pl.Series:
+        return pl.Series(generator.integers(0, 60, count) * 10**6).cast(INSTANT)
+
+    def users(count: int, kinds: int) -> pl.Series:
+        return pl.Series("user_id", [f"u{one}" for one in generator.integers(0, kinds, count)])
+
+    view = pl.DataFrame({"user_id": users(400, 30), "event_ts": moments(400)})
+    view = view.with_columns(
+        (pl.col("event_ts") + moments(400).to_physical().cast(pl.Duration("us"))).alias("ingested_at")
+    )
+    asked = users(300, 40)
+    requests = as_of.Requests.of(asked.set(asked == "u3", None), moments(300) + timedelta(seconds=30))
+    values = pl.DataFrame({"orders": generator.integers(0, 9, 400)})
+    lags = [timedelta(0), timedelta(seconds=20)]
+    whole = as_of.deciding(view, requests, lags, lambda: values)
+    cut = as_of.deciding(view, requests, lags, lambda: values, part=part)
+    assert all((cut[lag] == whole[lag]).all() for lag in lags)
+    assert all(0 < (whole[lag] >= 0).mean() < 1 for lag in lags)

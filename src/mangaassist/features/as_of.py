@@ -3,11 +3,14 @@
 Entities become small integers by their hashes, at half the cost of comparing their text, and an entity and a
 time are packed into one integer, so that a sort or a search has one key. Text is compared only where it
 counts: the row that decides for a request must be of its entity, or else hashes have collided.
+
+A large view is joined part by part, each with its own entities: a part's keys and order stay in the
+processor's caches, so that a row costs the same in fifty million as in one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -17,7 +20,9 @@ from numpy.typing import NDArray
 
 EVENT, INGESTED = "event_ts", "ingested_at"
 _KEY, _ROW, _CODE, _HASH = "__key", "__row", "__code", "__hash"
-_LARGEST = 2**62
+_LARGEST, _HIGH = 2**62, 2**33
+_PART = 2**20
+"""Rows joined at once: their keys, times and order are some tens of megabytes."""
 _MICRO = timedelta(microseconds=1)
 
 Integers = NDArray[np.int64]
@@ -34,25 +39,63 @@ class Requests:
     Attributes:
         entities: shape (n,): text, named like the column of the views.
         seed: of the hashes.
-        keys: the distinct "__hash" of the entities with their "__code", 0 and up.
-        codes: shape (n,): the code of each request, -1 where the entity is null.
+        hashes: shape (n,): of the entities; null where they are.
         moments: shape (n,): UTC microseconds.
     """
 
     entities: pl.Series
     seed: int
-    keys: pl.DataFrame
-    codes: Integers
+    hashes: pl.Series
     moments: Integers
 
     @classmethod
     def of(cls, entities: pl.Series, moments: pl.Series, *, seed: int = 0) -> Requests:
-        """Number the distinct values of ``entities`` (text); ``moments`` are Datetime("us", "UTC")."""
-        hashes = _hashed(entities, seed).to_frame().select(pl.when(entities.is_not_null()).then(_HASH))
-        keys = hashes.drop_nulls().unique().with_row_index(_CODE)
-        codes = hashes.join(keys, on=_HASH, how="left", maintain_order="left")[_CODE]
-        numbers = _integers(codes.cast(pl.Int64).fill_null(-1))
-        return cls(entities, seed, keys, numbers, _integers(moments))
+        """Ask for ``entities`` (text) at ``moments`` (Datetime("us", "UTC"))."""
+        known = pl.when(entities.is_not_null()).then(_HASH).alias(_HASH)
+        hashes = _hashed(entities, seed).to_frame().select(known).to_series()
+        return cls(entities, seed, hashes, _integers(moments))
+
+
+def deciding(
+    view: pl.DataFrame,
+    requests: Requests,
+    lags: Collection[timedelta],
+    others: Callable[[], pl.DataFrame],
+    *,
+    part: int = _PART,
+) -> dict[timedelta, Integers]:
+    """By lag, and per request, the position in ``view`` of the row that decides; -1 for none.
+
+    Args:
+        view: the entity column, event_ts and ingested_at (UTC microseconds), in any order.
+        others: every value column of the view, row by row; called only to settle rows that share entity,
+            event and arrival, so that the answer depends neither on the order of files nor on which
+            features are asked for.
+        part: about how many rows are joined at once.
+
+    Raises:
+        Collision: a row that would decide is of another entity than the request.
+    """
+    entities = view[requests.entities.name]
+    own = view.select(_hashed(entities, requests.seed), EVENT, INGESTED).with_row_index(_ROW)
+    found = {lag: np.full(len(requests.moments), -1, dtype=np.int64) for lag in lags}
+    for chosen, places in _parts(own[_HASH], requests.hashes, max(1, view.height // part)):
+        asked = requests.hashes.gather(places)
+        history = History.of(own.filter(chosen), asked, requests.moments[places], others)
+        for lag in lags:
+            found[lag][places] = history.deciding(lag)
+    for newest in found.values():
+        hit = np.flatnonzero(newest >= 0)
+        if not entities.gather(newest[hit]).equals(requests.entities.gather(hit)):
+            raise Collision
+    return found
+
+
+def _parts(rows: pl.Series, asked: pl.Series, count: int) -> Iterator[tuple[pl.Series, Integers]]:
+    """For each of ``count`` parts by hash: which rows are in it, and the places of its requests."""
+    where, wanted = ((hashes.fill_null(0) // _HIGH % count).cast(pl.UInt16) for hashes in (rows, asked))
+    for number in range(count):
+        yield where == number, np.flatnonzero((wanted == number).to_numpy())
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +103,17 @@ class History:
     """The rows of one view that concern some requests, and the order in which a later one decides.
 
     Attributes:
-        entities: the view's, row by row.
+        asked: shape (n,): the code of each request's entity, -1 where it is null.
+        moments: shape (n,): UTC microseconds.
+        kinds: how many codes there are.
         order: shape (m,): puts what follows by entity, event, arrival and values.
         rows: shape (m,): positions in the view's frame.
         codes, events, ingested: shape (m,): of those rows; times in UTC microseconds.
     """
 
-    entities: pl.Series
+    asked: Integers
+    moments: Integers
+    kinds: int
     order: Integers
     rows: Integers
     codes: Integers
@@ -74,43 +121,37 @@ class History:
     ingested: Integers
 
     @classmethod
-    def of(cls, view: pl.DataFrame, requests: Requests, others: Callable[[], pl.DataFrame]) -> History:
-        """Order the rows of ``view``, in whatever order they come.
+    def of(
+        cls, view: pl.DataFrame, hashes: pl.Series, moments: Integers, others: Callable[[], pl.DataFrame]
+    ) -> History:
+        """Order the rows of ``view`` ("__row", "__hash", event_ts, ingested_at), in whatever order they come.
 
         Args:
-            view: the entity column, event_ts and ingested_at, UTC microseconds.
-            others: every value column of the view, row by row; called only to settle rows that share
-                entity, event and arrival, so that the answer depends neither on the order of files nor on
-                which features are asked for.
+            hashes: shape (n,): of the entities asked for; null where they are.
+            moments: shape (n,): UTC microseconds.
+            others: as in :func:`deciding`.
         """
-        entities = view[requests.entities.name]
-        own = (
-            view.lazy()
-            .select(_hashed(entities, requests.seed), EVENT, INGESTED)
-            .with_row_index(_ROW)
-            .join(requests.keys.lazy(), on=_HASH, how="inner")
-            .select(_ROW, _CODE, EVENT, INGESTED)
-            .collect()
-        )
+        wanted = hashes.alias(_HASH).to_frame()
+        keys = wanted.drop_nulls().unique().with_row_index(_CODE)
+        asked = wanted.join(keys, on=_HASH, how="left", maintain_order="left")[_CODE]
+        own = view.join(keys, on=_HASH, how="inner").select(_ROW, _CODE, EVENT, INGESTED)
         rows, codes, events, ingested = (_integers(own[name]) for name in own.columns)
-        (scaled,), span = _scaled(len(requests.keys), events)
+        (scaled,), span = _scaled(len(keys), events)
         scaled += codes * span
         order = _settled(_sorted(scaled), scaled, rows, ingested, others)
-        return cls(entities, order, rows, codes, events, ingested)
+        numbers = _integers(asked.cast(pl.Int64).fill_null(-1))
+        return cls(numbers, moments, len(keys), order, rows, codes, events, ingested)
 
-    def deciding(self, requests: Requests, lag: timedelta) -> Integers:
+    def deciding(self, lag: timedelta) -> Integers:
         """Per request the position, in the view's frame, of the row that decides; -1 for none.
 
         A row is visible from max(ingested, event + lag) on. One that becomes visible no earlier than a row
         that outranks it never decides anything; without those, visibility grows with rank and the newest
         visible row is found by binary search.
-
-        Raises:
-            Collision: such a row is of another entity than the request.
         """
         visible = self.events + lag // _MICRO
         np.maximum(visible, self.ingested, out=visible)
-        (since, moments), span = _scaled(len(requests.keys), visible, requests.moments)
+        (since, moments), span = _scaled(self.kinds, visible, self.moments)
         since += self.codes * span
         since = since[self.order]
         # Later entities have larger keys, so the minimum over all later rows is the entity's own, if any.
@@ -118,18 +159,15 @@ class History:
         decides = np.append(since[:-1] < ahead[1:], np.ones(min(1, len(since)), dtype=bool))
         every = bool(decides.all())
         since, order = (part if every else part[decides] for part in (since, self.order))
-        wanted = requests.codes.clip(0) * span + moments
+        wanted = self.asked.clip(0) * span + moments
         by_time = _sorted(wanted)
         place = np.empty(len(wanted), dtype=np.int64)
         place[by_time] = np.searchsorted(since, wanted[by_time], side="right") - 1
         found = np.full(len(wanted), -1, dtype=np.int64)
-        hit = np.flatnonzero((place >= 0) & (requests.codes >= 0))
+        hit = np.flatnonzero((place >= 0) & (self.asked >= 0))
         newest = order[place[hit]]
-        own = self.codes[newest] == requests.codes[hit]
+        own = self.codes[newest] == self.asked[hit]
         found[hit[own]] = self.rows[newest[own]]
-        same = self.entities.gather(found[hit[own]]).eq_missing(requests.entities.gather(hit[own]))
-        if not same.all():
-            raise Collision
         return found
 
 

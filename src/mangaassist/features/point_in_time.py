@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from itertools import count
 
 import polars as pl
 
 from mangaassist.core.clock import utc
 from mangaassist.core.errors import InputError, nearest
-from mangaassist.features.as_of import EVENT, INGESTED, Collision, History, Integers, Requests
+from mangaassist.features.as_of import EVENT, INGESTED, Collision, Integers, Requests, deciding
 from mangaassist.features.catalog import Feature
 
 __all__ = ["DTYPES", "EVENT", "INGESTED", "INSTANT", "Reason", "moments_of", "point_in_time", "reason_column"]
@@ -104,11 +104,10 @@ def _found(
         if entity not in requests:
             requests[entity] = Requests.of(entities[entity].cast(pl.String), moments, seed=seed)
         whole = partial(others, view) if others else partial(rows.drop, entity, EVENT, INGESTED)
-        history = History.of(rows, requests[entity], whole)
-        for lag in sorted({feature.serving_lag for feature in group}):
+        lags = sorted({feature.serving_lag for feature in group})
+        for lag, newest in deciding(rows, requests[entity], lags, cache(whole)).items():
             own = [feature for feature in group if feature.serving_lag == lag]
-            deciding = history.deciding(requests[entity], lag)
-            seen = _gathered(rows, deciding, own).with_columns(entities[entity], moments)
+            seen = _gathered(rows, newest, own).with_columns(entities[entity], moments)
             found |= _settled(seen, own)
     return found
 
