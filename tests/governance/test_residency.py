@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,8 +15,11 @@ from tests.serving.samples import load_toy
 from mangaassist.core.clock import SimulatedClock
 from mangaassist.core.errors import GateRefused
 from mangaassist.core.home import Home
+from mangaassist.core.identity import canonical_json, digest_bytes
 from mangaassist.core.settings import Settings
-from mangaassist.governance.residency import MARK, REFUSED
+from mangaassist.features.distributed import _tables as worker_tables
+from mangaassist.features.online import Manifest
+from mangaassist.governance.residency import MARK, REFUSED, STORY, resident
 from mangaassist.lifecycle import rollout
 from mangaassist.lifecycle.maintenance import maintain
 from mangaassist.lifecycle.platform import Platform
@@ -26,6 +29,17 @@ from mangaassist.serving.service import Service
 from mangaassist.stories.scaffold import create_story
 
 JP = "tickets"
+TEXTS = {"train.arrow": "返金してください".encode()}
+# Content-addressed, so the same everywhere.
+DIGEST = digest_bytes(
+    canonical_json(
+        {
+            "files": {"train.arrow": {"digest": digest_bytes(TEXTS["train.arrow"]), "size": 24}},
+            "marks": {MARK: "jp", STORY: JP},
+        }
+    )
+)
+MANIFEST = Manifest(f"{JP}@1", "g1", "f", {}, {}, datetime(2026, 1, 1, tzinfo=UTC), 0, 0, "d", "s")
 
 
 @pytest.fixture
@@ -38,6 +52,10 @@ def home(tmp_path: Path, clock: SimulatedClock) -> Home:
     platform = there(home, clock)
     platform.tables.append(f"labels.{JP}", pa.table({"n": [1]}))
     platform.tables.append("drift.summaries", pa.table({"n": [1]}))
+    platform.artifacts.put_files(TEXTS, marks=resident(JP, "jp"))
+    platform.labels.cold.put_files(TEXTS, marks=resident(JP, "jp"))
+    platform.online.write(MANIFEST.name, "g1", [])
+    platform.online.publish(MANIFEST)
     return home
 
 
@@ -62,6 +80,13 @@ PATHS: dict[str, Callable[[Platform], object]] = {
     "expiry": lambda one: one.tables.expire(
         f"labels.{JP}", older_than=one.clock.now(), keep=(), now=one.clock.now(), grace=timedelta(0)
     ),
+    "artifact": lambda one: one.artifacts.files(DIGEST),
+    "artifact file": lambda one: one.artifacts.read(DIGEST, "train.arrow"),
+    "artifact write": lambda one: one.artifacts.put_files(TEXTS, marks=resident(JP, "jp")),
+    "cold folder": lambda one: one.labels.cold.read(DIGEST, "train.arrow"),
+    "online read": lambda one: one.online.open(MANIFEST),
+    "online write": lambda one: one.online.write(MANIFEST.name, "g2", []),
+    "online drop": lambda one: one.online.drop(MANIFEST.name),
     "serving": lambda one: one.residency.require(JP, "serving"),
 }
 
@@ -84,8 +109,24 @@ def test_at_home_nothing_is_refused_and_the_platforms_own_tables_are_anybodys(
 ) -> None:
     assert there(home, clock).tables.read(f"labels.{JP}")["n"].to_list() == [1]
     assert here(home, clock).tables.read("drift.summaries").height == 1
+    assert there(home, clock).artifacts.files(DIGEST) == TEXTS
+    assert there(home, clock).online.manifests(MANIFEST.name) == [MANIFEST]
+    here(home, clock).artifacts.check(DIGEST)
+    assert here(home, clock).artifacts.files(here(home, clock).artifacts.put_files({"model": b"m"}))
     assert there(home, clock).tables.marks(f"labels.{JP}")[MARK] == "jp"
     assert MARK not in there(home, clock).tables.marks("drift.summaries")
+
+
+def test_a_worker_in_another_region_reads_nothing(
+    home: Home, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a Ray worker opens: the asker is in Japan and admitted, the machine that reads is not."""
+    asker = there(home, clock).home
+    assert worker_tables(asker).read(f"labels.{JP}").height == 1
+    monkeypatch.setenv("MANGAASSIST_REGION", "us")
+    with pytest.raises(GateRefused, match="one in region 'us'"):
+        worker_tables(asker).read(f"labels.{JP}")
+    assert len(there(home, clock).ledger.entries(kind=REFUSED)) == 1
 
 
 def test_editing_the_story_moves_no_data(home: Home, clock: SimulatedClock) -> None:
@@ -96,6 +137,8 @@ def test_editing_the_story_moves_no_data(home: Home, clock: SimulatedClock) -> N
         here(home, clock).tables.read(f"labels.{JP}")
     with pytest.raises(GateRefused, match="'jp'"):
         here(home, clock).tables.append(f"labels.{JP}", pa.table({"n": [2]}))
+    with pytest.raises(GateRefused, match="'jp'"):
+        here(home, clock).artifacts.files(DIGEST)
 
 
 def test_the_prediction_log_stays_where_it_was_written(home: Home, clock: SimulatedClock) -> None:

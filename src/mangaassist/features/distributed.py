@@ -8,6 +8,7 @@ so the catalog and the warehouse must be reachable from all of them (PostgreSQL 
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from typing import Any
 
 import polars as pl
 
+from mangaassist.core.clock import SystemClock
 from mangaassist.core.errors import InputError, Unavailable
 from mangaassist.core.home import Home
 from mangaassist.features.catalog import Catalog, Feature
 from mangaassist.features.point_in_time import moments_of, point_in_time, reason_column
 from mangaassist.features.store import FeatureStore
-from mangaassist.storage.tables import Tables
+from mangaassist.governance.residency import Residency, ResidentTables
+from mangaassist.storage.ledger import Ledger
 
 _CONNECT_SECONDS = 5.0
 _ROW, _AS_OF, _PART = "__row", "__moment", "__part"
@@ -58,6 +61,7 @@ def read(
 
     Raises:
         InputError: as the read on one machine, and when Ray is not installed.
+        GateRefused: a worker stands in another region than the data.
         Unavailable: the cluster cannot be reached, or lost a worker for good.
     """
     features = catalog.chosen(names)
@@ -116,7 +120,7 @@ def _cut(rows: pl.DataFrame, entity: str, bounds: pl.Series) -> list[pl.DataFram
 
 def _split(share: _Share, bounds: pl.Series) -> list[pl.DataFrame] | pl.DataFrame:
     """On a worker: its rows of one view, by range of entities."""
-    tables = Tables.open(share.home)
+    tables = _tables(share.home)
     try:
         # All columns travel: what settles rows that share entity, event and arrival may be any of them.
         rows = FeatureStore(tables).rows(share.catalog, share.view, share.snapshots, share=share.part)
@@ -124,6 +128,18 @@ def _split(share: _Share, bounds: pl.Series) -> list[pl.DataFrame] | pl.DataFram
         tables.close()
     parts = _cut(rows, rows.columns[0], bounds)
     return parts if len(parts) > 1 else parts[0]
+
+
+def _tables(home: Home) -> ResidentTables:
+    """On a worker: the tables, for the region that ``MANGAASSIST_REGION`` says this machine is in (GOV-3).
+
+    Whoever asked was admitted, so the data live in its region; a machine that says nothing is taken for one
+    of the same.
+    """
+    lives = home.settings.region
+    here = os.environ.get("MANGAASSIST_REGION", lives)
+    residency = Residency(here, lambda _: lives, lambda: Ledger.open(home), SystemClock())
+    return ResidentTables.under(home, residency)
 
 
 def _join(

@@ -1,7 +1,8 @@
 """Residency (GOV-3): customer data of a region is read and written in that region only.
 
-A table carries the region of its story from its first write on, so that editing the story moves no data. The
-check sits where a home's tables are opened; what is refused is told to the ledger, once a process.
+A table carries the region of its story from its first write on, and so does every set of files that holds
+texts (step outputs, archived label versions): editing the story moves no data. The check sits where a home's
+tables, artifacts and online features are opened; what is refused is told to the ledger, once a process.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import polars as pl
@@ -17,6 +19,7 @@ import pyarrow as pa
 from mangaassist.core.clock import Clock
 from mangaassist.core.errors import GateRefused
 from mangaassist.core.home import Home
+from mangaassist.storage.artifacts import ArtifactStore
 from mangaassist.storage.ledger import Ledger
 from mangaassist.storage.maintenance import Expired
 from mangaassist.storage.scanning import Between
@@ -24,7 +27,14 @@ from mangaassist.storage.tables import Tables
 
 REFUSED: Final = "residency.refused"
 MARK: Final = "mangaassist.residency"
-"""The table property that holds the region, as the story named it ("us", "jp", "ap-northeast-1")."""
+"""The mark that holds the region, as the story named it ("us", "jp", "ap-northeast-1")."""
+STORY: Final = "mangaassist.story"
+"""The mark that holds whose customers' data they are; a table says it by its name."""
+
+
+def resident(story: str, region: str) -> dict[str, str]:
+    """The marks of files with texts of a story's customers, for :meth:`ArtifactStore.put_files`."""
+    return {MARK: region, STORY: story}
 
 
 @dataclass(slots=True)
@@ -34,11 +44,12 @@ class Residency:
     Attributes:
         region: where this process runs (``settings.region``).
         of: a story's declared residency; None for a name that is no story.
+        ledger: where refusals are told; asked for at the first one.
     """
 
     region: str
     of: Callable[[str], str | None]
-    ledger: Ledger
+    ledger: Callable[[], Ledger]
     clock: Clock
     _told: set[tuple[str, str]] = field(default_factory=set)
 
@@ -57,7 +68,7 @@ class Residency:
         if (story, action) not in self._told:
             self._told.add((story, action))
             body = {"action": action, "residency": lives, "region": self.region}
-            self.ledger.append(
+            self.ledger().append(
                 kind=REFUSED,
                 subject=f"residency/{story}",
                 body=body,
@@ -70,6 +81,36 @@ class Residency:
             got=f"one in region '{self.region}'",
             next_step=f'Run it where settings.toml says region = "{lives}".',
         )
+
+
+class ResidentArtifacts(ArtifactStore):
+    """An artifact store for a process that obeys :class:`Residency`.
+
+    Files without marks are nobody's data: models, matrices, verdicts. What only checks bytes against digests
+    (:meth:`check`, :meth:`collect`) shows them to nobody and is open to every region.
+    """
+
+    def __init__(self, root: Path, residency: Residency) -> None:
+        super().__init__(root)
+        self._residency = residency
+
+    def put_files(
+        self, files: Mapping[str, bytes], *, durable: bool = False, marks: Mapping[str, str] | None = None
+    ) -> str:
+        self._admit(marks or {}, "write of files")
+        return super().put_files(files, durable=durable, marks=marks)
+
+    def read(self, digest: str, name: str) -> bytes:
+        self._admit(self.marks(digest), f"read of artifact {digest[:12]}")
+        return super().read(digest, name)
+
+    def files(self, digest: str) -> dict[str, bytes]:
+        self._admit(self.marks(digest), f"read of artifact {digest[:12]}")
+        return super().files(digest)
+
+    def _admit(self, marks: Mapping[str, str], action: str) -> None:
+        if MARK in marks:
+            self._residency.require(marks[STORY], action, tag=marks[MARK])
 
 
 class ResidentTables(Tables):

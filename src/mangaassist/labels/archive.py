@@ -15,6 +15,7 @@ import polars as pl
 from mangaassist.core.errors import InputError
 from mangaassist.core.identity import canonical_json
 from mangaassist.core.story import Story
+from mangaassist.governance.residency import resident
 from mangaassist.labels.intake import LabelStore, subject
 from mangaassist.labels.versions import (
     ARCHIVED,
@@ -56,6 +57,7 @@ def archive(store: LabelStore, story: Story, number: int, *, actor: str) -> str:
 
     Raises:
         InputError: for an unknown version or a store without a cold folder.
+        GateRefused: the labels live in another region than this process.
         IntegrityError: when the version is not what was finalised, here or in the copy.
     """
     if store.cold is None:
@@ -71,7 +73,11 @@ def archive(store: LabelStore, story: Story, number: int, *, actor: str) -> str:
     pinned = version(store, story, number)
     frames = contents(store, story, pinned)
     files = {name: _parquet(frame) for name, frame in zip(COLD_FILES, frames, strict=True)}
-    manifest = store.cold.put_files({**files, "version.json": canonical_json(pinned.as_dict())}, durable=True)
+    manifest = store.cold.put_files(
+        {**files, "version.json": canonical_json(pinned.as_dict())},
+        durable=True,
+        marks=resident(story.name, story.residency),
+    )
     verified(story, pinned, store.cold, manifest)
     store.ledger.append(
         kind=ARCHIVED,

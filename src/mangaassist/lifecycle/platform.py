@@ -47,9 +47,9 @@ class Platform:
 
     @cached_property
     def artifacts(self) -> ArtifactStore:
-        from mangaassist.storage.artifacts import ArtifactStore
+        from mangaassist.governance.residency import ResidentArtifacts
 
-        return ArtifactStore(self.home.folder("artifacts"))
+        return ResidentArtifacts(self.home.folder("artifacts"), self.residency)
 
     @cached_property
     def tables(self) -> Tables:
@@ -61,7 +61,7 @@ class Platform:
     def residency(self) -> Residency:
         from mangaassist.governance.residency import Residency
 
-        return Residency(self.home.settings.region, self._residency_of, self.ledger, self.clock)
+        return Residency(self.home.settings.region, self._residency_of, lambda: self.ledger, self.clock)
 
     @cached_property
     def switches(self) -> Switches:
@@ -94,10 +94,10 @@ class Platform:
 
     @cached_property
     def labels(self) -> LabelStore:
+        from mangaassist.governance.residency import ResidentArtifacts
         from mangaassist.labels.intake import LabelStore
-        from mangaassist.storage.artifacts import ArtifactStore
 
-        cold = ArtifactStore(self.home.path / "cold")
+        cold = ResidentArtifacts(self.home.path / "cold", self.residency)
         return LabelStore(self.tables, self.ledger, self.clock, cold)
 
     @cached_property
@@ -109,8 +109,9 @@ class Platform:
     @cached_property
     def online(self) -> OnlineStore:
         from mangaassist.features.online import online_store
+        from mangaassist.features.online_resident import ResidentOnline
 
-        return online_store(self.home, self.home.settings.online_url)
+        return ResidentOnline(online_store(self.home, self.home.settings.online_url), self.residency)
 
     @cached_property
     def models(self) -> ModelServer:

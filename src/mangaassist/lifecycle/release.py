@@ -14,6 +14,7 @@ from mangaassist.evaluation.paired import paired_change
 from mangaassist.evaluation.report import EvaluationReport
 from mangaassist.evaluation.slices import slice_matrix
 from mangaassist.governance.cost import cost_verdicts
+from mangaassist.governance.residency import resident
 from mangaassist.labels.waivers import cap
 from mangaassist.lifecycle.files import (
     VERDICTS,
@@ -243,7 +244,8 @@ def _documents(
     }
     if champion is not None:
         report = canonical_json(champion.as_dict())
-        made[CHAMPION_REPORT] = store.put_files({"report.json": report}, durable=True)
+        marks = resident(job.story.name, job.story.residency)
+        made[CHAMPION_REPORT] = store.put_files({"report.json": report}, durable=True, marks=marks)
     return {**{name: inputs.outputs[step] for name, step in names.items()}, **made}
 
 

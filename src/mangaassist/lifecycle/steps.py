@@ -18,6 +18,7 @@ from mangaassist.evaluation.latency import measure_latency
 from mangaassist.evaluation.report import Answers, Ceiling, EvaluationReport
 from mangaassist.evaluation.slices import slice_matrix
 from mangaassist.features.pinning import require_served
+from mangaassist.governance.residency import resident
 from mangaassist.labels import versions as label_versions
 from mangaassist.labels.quality import agreement_verdicts, precision_verdicts
 from mangaassist.labels.validation import validate
@@ -63,14 +64,24 @@ def offline_steps(job: Job) -> list[Step]:
         "story_code": job.story_code,
     }
     labels, evaluation, training = "mangaassist.labels", "mangaassist.evaluation", "mangaassist.training"
+    # Outputs that hold texts of customers; a model, a matrix and an audit do not, and may travel.
+    texts = resident(job.story.name, job.story.residency)
     return [
-        Step(VALIDATION, lambda _: validate_data(job), (), data, job.code(labels, "mangaassist.stats")),
+        Step(
+            VALIDATION,
+            lambda _: validate_data(job),
+            (),
+            data,
+            job.code(labels, "mangaassist.stats"),
+            marks=texts,
+        ),
         Step(
             FEATURES,
             lambda inputs: materialise(job, inputs),
             (VALIDATION,),
             features,
             job.code(labels, "mangaassist.features", "mangaassist.lifecycle.features"),
+            marks=texts,
         ),
         Step(
             SPLIT,
@@ -78,6 +89,7 @@ def offline_steps(job: Job) -> list[Step]:
             (FEATURES,),
             {"seed": job.seed},
             job.code(training + ".splits"),
+            marks=texts,
         ),
         Step(
             TRAINING,
@@ -92,6 +104,7 @@ def offline_steps(job: Job) -> list[Step]:
             (VALIDATION, SPLIT, TRAINING),
             {"seed": job.seed},
             job.code(evaluation, "mangaassist.stats", training),
+            marks=texts,
         ),
         Step(
             SLICES,

@@ -90,17 +90,20 @@ class ArtifactStore:
         """Whether a blob of that name is there; its bytes are not checked."""
         return self._path(digest).exists()
 
-    def put_files(self, files: Mapping[str, bytes], *, durable: bool = False) -> str:
+    def put_files(
+        self, files: Mapping[str, bytes], *, durable: bool = False, marks: Mapping[str, str] | None = None
+    ) -> str:
         """Store several files as one artifact; its id is the digest of their manifest.
 
         Args:
             files: relative POSIX names to contents.
+            marks: what the manifest says beside the files, and its digest covers (:meth:`marks`).
         """
         for name in files:
             _check_name(name)
         digests = {name: digest_bytes(data) for name, data in files.items()}
         entries = {name: {"digest": digests[name], "size": len(data)} for name, data in files.items()}
-        manifest = canonical_json({"files": entries})
+        manifest = canonical_json({"files": entries, **({"marks": dict(marks)} if marks else {})})
         # The manifest goes last: whoever sees it can read every file it names.
         blobs = {digests[name]: data for name, data in files.items()}
         self._put_all({**blobs, digest_bytes(manifest): manifest}, durable=durable)
@@ -129,6 +132,20 @@ class ArtifactStore:
     def files(self, digest: str) -> dict[str, bytes]:
         """All files of artifact ``digest`` by name."""
         return {name: self.get(blob) for name, blob in sorted(self._manifest(digest).items())}
+
+    def marks(self, digest: str) -> dict[str, str]:
+        """What :meth:`put_files` kept beside the files of artifact ``digest``."""
+        return dict(orjson.loads(self.get(digest)).get("marks", {}))
+
+    def check(self, digest: str) -> None:
+        """Compare every byte of a blob, or of an artifact and its files, with its digest.
+
+        Raises:
+            IntegrityError: one is missing or is not what was stored. InputError: ``digest`` is none.
+        """
+        self.get(digest)
+        for blob in self._children(digest):
+            self.get(blob)
 
     def collect(
         self, reachable: set[str], *, grace: timedelta, now: datetime, dry_run: bool = True

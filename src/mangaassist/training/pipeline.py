@@ -101,6 +101,7 @@ class Step:
         code: digest of the code behind ``run`` (:func:`mangaassist.training.code.code_digest`).
         remembered: False for a step with an effect outside its output (a registration, a rollout stage),
             which must run every time it is reached.
+        marks: kept with the stored output (:meth:`ArtifactStore.marks`).
     """
 
     name: str
@@ -109,6 +110,7 @@ class Step:
     params: Mapping[str, Any] = field(default_factory=dict)
     code: str = ""
     remembered: bool = True
+    marks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +272,7 @@ class Runner:
         return StepResult(step.name, StepStatus.DONE, perf_counter() - began, key, output, compute=worked)
 
     def _keep(self, step: Step, key: str, made: Mapping[str, bytes], compute: float, *, replace: bool) -> str:
-        output = self._artifacts.put_files(made)
+        output = self._artifacts.put_files(made, marks=step.marks)
         if not step.remembered:
             return output
         ours = Remembered(output, compute)
