@@ -18,7 +18,8 @@ from mangaassist.core.story import DriftPolicy
 from mangaassist.core.verdict import Status, Verdict
 from mangaassist.drift.history import SCHEMA, Kind, State, by_kind, rows, standings, sustained_for
 from mangaassist.drift.hub import CADENCE, DriftReport, check, due, read_history, record, report_rows
-from mangaassist.drift.windows import Window, outcome_windows, request_windows
+from mangaassist.drift.profile import merge_requests
+from mangaassist.drift.windows import Tally, Window, outcome_windows, request_windows
 from mangaassist.storage.tables import Tables
 
 HOUR = timedelta(hours=1)
@@ -219,6 +220,36 @@ def test_no_traffic_is_insufficient_not_quiet() -> None:
     assert set(report.kinds.values()) == {None}
     assert report.fired == ()
     assert report.as_dict()["not_fired"] == ["input", "prediction", "label", "concept"]
+
+
+PARTS = request_windows(REFERENCE, traffic(300, seed=9, lasts=2 * DAY), every=6 * HOUR, apart=True)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, len(PARTS) - 1), st.booleans()), max_size=40),
+    st.integers(-3, 50),
+    st.tuples(st.integers(0, 50), st.integers(0, 50)),
+)
+def test_a_tally_is_the_sum_of_its_windows(moves, forgotten, span) -> None:
+    """DRF-4: added, taken back and forgotten in any order, it is the merge of the windows that are left."""
+    tally, left = Tally(REFERENCE.profile), []
+    for index, comes in moves:
+        if comes:
+            tally.add([PARTS[index]])
+            left.append(PARTS[index])
+        elif PARTS[index] in left:
+            tally.take_back([PARTS[index]])
+            left.remove(PARTS[index])
+    tally.forget(START + forgotten * HOUR)
+    since, until = START + min(span) * HOUR, START + max(span) * HOUR
+    seen = [
+        one.profile
+        for one in left
+        if START + forgotten * HOUR <= one.start and since <= one.start and one.end <= until
+    ]
+    assert tally.within(since, until) == merge_requests(REFERENCE.profile, seen)
+    tally.take_back(left)
+    assert tally.within(START - DAY, START + 9 * DAY).rows == 0
 
 
 def test_each_kind_is_due_at_its_own_cadence() -> None:

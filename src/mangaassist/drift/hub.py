@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from mangaassist.drift.detect import (
 from mangaassist.drift.estimate import estimate_accuracy
 from mangaassist.drift.history import Kind, Standing, State
 from mangaassist.drift.measures import Measure
-from mangaassist.drift.profile import Profile, empty_profile, merge_profiles
+from mangaassist.drift.profile import Profile, merge_labels, merge_requests
 from mangaassist.drift.reference import Reference
 from mangaassist.drift.windows import Window
 
@@ -51,13 +51,20 @@ class Stretch:
 
 
 # Traffic has a daily rhythm and the reference holds whole days of it, so a look at less than one whole day
-# would find drift every night and lose it every noon. Labels come days late: their looks reach back further.
+# would find drift every night and lose it every noon. It is never more than that either, so that requests can
+# be kept added up. Labels come days late: their looks reach back further.
+REACH = timedelta(days=1)
+"""How far a look at requests reaches back."""
 STRETCH = {
-    Kind.INPUT: Stretch(timedelta(days=1), timedelta(days=1), 500),
-    Kind.PREDICTION: Stretch(timedelta(days=1), timedelta(days=1), 500),
+    Kind.INPUT: Stretch(REACH, REACH, 0),
+    Kind.PREDICTION: Stretch(REACH, REACH, 0),
     Kind.LABEL: Stretch(timedelta(days=1), timedelta(days=14), 1000),
     Kind.CONCEPT: Stretch(timedelta(days=1), timedelta(days=14), 2000),
 }
+
+
+LATE = frozenset({Kind.LABEL, Kind.CONCEPT})
+"""Kinds that are looked at on labels; the others on requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +134,20 @@ def check(
         now: the time of this look.
         kinds: which detectors to run; the standing of the others is derived from the history alone.
     """
+    seen = {kind: recent(reference, windows, now, kind) for kind in Kind if kind in kinds}
+    return judge(reference, seen, history, version=version, now=now)
+
+
+def judge(
+    reference: Reference, seen: Mapping[Kind, Profile], history: pl.DataFrame, *, version: int, now: datetime
+) -> DriftReport:
+    """:func:`check` on what its looks would see, for callers that keep it added up.
+
+    Args:
+        seen: by kind to look at, what :func:`recent` would find at ``now``.
+    """
     now = utc(now, field="now")
     evidence = (digest_bytes(reference.to_bytes()),)
-    seen = {kind: recent(reference, windows, now, kind) for kind in Kind if kind in kinds}
     verdicts = [
         replace(verdict, evidence=evidence)
         for kind, profile in seen.items()
@@ -182,22 +200,25 @@ def read_history(tables: Tables, story: str) -> pl.DataFrame:
 
 
 def recent(reference: Reference, windows: Sequence[Window], now: datetime, kind: Kind) -> Profile:
-    """What a look at ``kind`` sees of ``windows``, which are sorted by start: see :data:`STRETCH`."""
-    stretch = STRETCH[kind]
+    """What a look at ``kind`` sees of ``windows``, which are sorted by start: see :data:`STRETCH`.
+
+    Returns:
+        The requests of those windows; for :data:`LATE` kinds their labels.
+    """
+    stretch, late = STRETCH[kind], kind in LATE
     first = bisect_left(windows, now - stretch.at_most, key=lambda one: one.start)
-    chosen: list[Profile] = [empty_profile(reference.profile)]
+    chosen: list[Profile] = []
     seen = 0
     for window in reversed(windows[first:]):
         if window.end > now:
             continue
         if window.end <= now - stretch.at_least and seen >= stretch.rows:
             break
-        late = kind in (Kind.LABEL, Kind.CONCEPT)
         here = window.profile.labelled if late else window.profile.rows
         if here:
             chosen.append(window.profile)
             seen += here
-    return merge_profiles(chosen)
+    return (merge_labels if late else merge_requests)(reference.profile, chosen)
 
 
 def _detect(kind: Kind, reference: Reference, now: Profile) -> list[Verdict]:

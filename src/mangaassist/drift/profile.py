@@ -118,20 +118,45 @@ def merge_profiles(profiles: Sequence[Profile]) -> Profile:
         raise InputError(
             "profiles", expected="at least one", got="none", next_step="Start from empty_profile(reference)."
         )
-    first = profiles[0]
-    if any(set(one.inputs) != set(first.inputs) for one in profiles):
+    labels = merge_labels(profiles[0], profiles)
+    return replace(merge_requests(profiles[0], profiles), truth=labels.truth, confusion=labels.confusion)
+
+
+def merge_requests(bins: Profile, profiles: Sequence[Profile]) -> Profile:
+    """The requests of all ``profiles``, without labels, in the bins of ``bins``; empty for none.
+
+    Raises:
+        InputError: they were counted in other bins.
+    """
+    blank = empty_profile(bins)
+    if any(one.inputs.keys() != blank.inputs.keys() for one in profiles):
         raise InputError(
             "profiles",
-            expected=f"the input columns {', '.join(sorted(first.inputs))}",
+            expected=f"the input columns {', '.join(sorted(blank.inputs))}",
             got="profiles with others",
             next_step="Merge only profiles counted against one reference.",
         )
-    return Profile(
-        inputs={name: sketches.merge([one.inputs[name] for one in profiles]) for name in first.inputs},
-        confidence=sketches.merge([one.confidence for one in profiles]),
-        label=sketches.merge([one.label for one in profiles]),
-        truth=sketches.merge([one.truth for one in profiles]),
-        confusion=_merge_confusions([one.confusion for one in profiles]),
+    found = [blank, *profiles]
+    return replace(
+        blank,
+        inputs={name: sketches.merge([one.inputs[name] for one in found]) for name in blank.inputs},
+        confidence=sketches.merge([one.confidence for one in found]),
+        label=sketches.merge([one.label for one in found]),
+    )
+
+
+def merge_labels(bins: Profile, profiles: Sequence[Profile]) -> Profile:
+    """The labels of all ``profiles``, without requests, in the bins of ``bins``; empty for none.
+
+    Raises:
+        InputError: they were counted in other bins.
+    """
+    blank = empty_profile(bins)
+    found = [blank, *profiles]
+    return replace(
+        blank,
+        truth=sketches.merge([one.truth for one in found]),
+        confusion=merge_confusions([one.confusion for one in found]),
     )
 
 
@@ -205,7 +230,12 @@ def confusions(
     return [ConfusionSketch(labels, one) for one in cells]
 
 
-def _merge_confusions(found: Sequence[ConfusionSketch]) -> ConfusionSketch:
+def merge_confusions(found: Sequence[ConfusionSketch]) -> ConfusionSketch:
+    """True against predicted label of all rows together.
+
+    Raises:
+        InputError: they know other labels.
+    """
     total: dict[tuple[int, int], int] = {}
     for one in found:
         if one.labels != found[0].labels:

@@ -170,9 +170,11 @@ def merge(sketches: Sequence[S]) -> S:
     first = sketches[0]
     bins = _bins(first)
     for other in sketches[1:]:
-        if type(other) is not type(first) or _bins(other) != bins:
+        theirs = _bins(other)
+        # Sketches of one reference share their bins, and to see that they are one object costs nothing.
+        if type(other) is not type(first) or (theirs is not bins and theirs != bins):
             raise _unmergeable(f"the bins {_shown(first)}", _shown(other))
-    return refill(first, np.sum([sketch.cells for sketch in sketches], axis=0))
+    return refill(first, np.array([_plain(one) for one in sketches], dtype=np.int64).sum(axis=0))
 
 
 def as_dict(sketch: Sketch) -> dict[str, Any]:
@@ -274,6 +276,13 @@ def _bins(sketch: Sketch) -> tuple[float, ...] | tuple[str, ...]:
     if isinstance(sketch, CentroidSketch):
         return sketch.bins
     return sketch.edges if isinstance(sketch, NumericSketch) else sketch.values
+
+
+def _plain(sketch: Sketch) -> tuple[int, ...]:
+    """The cells as plain numbers."""
+    if isinstance(sketch, CentroidSketch):
+        return (*sketch.sums, sketch.counted, sketch.missing)
+    return (*sketch.counts, sketch.missing)
 
 
 def _shown(sketch: Sketch) -> str:

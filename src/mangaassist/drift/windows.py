@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -16,7 +16,9 @@ from mangaassist.drift.profile import (
     Profile,
     confusions,
     empty_profile,
+    from_request_cells,
     merge_profiles,
+    request_cells,
     require_columns,
 )
 from mangaassist.drift.reference import COHORT, Reference
@@ -121,6 +123,46 @@ def merge_windows(windows: Sequence[Window]) -> Window:
     """One window over all of ``windows``, from the earliest start to the latest end."""
     profile = merge_profiles([window.profile for window in windows])
     return Window(min(one.start for one in windows), max(one.end for one in windows), profile)
+
+
+class Tally:
+    """Request windows of one reference added up as they come: a look then costs one sum, not all its windows.
+
+    Windows of the same minutes are one slot, whatever their language. Counts are whole numbers, so what was
+    added can be taken back exactly.
+    """
+
+    def __init__(self, bins: Profile) -> None:
+        """
+        Args:
+            bins: a profile of the reference.
+        """
+        self._bins = bins
+        self._slots: dict[tuple[datetime, datetime], NDArray[np.int64]] = {}
+
+    def add(self, windows: Iterable[Window]) -> None:
+        """Count ``windows`` in."""
+        for one in windows:
+            place, cells = (one.start, one.end), request_cells(one.profile)
+            known = self._slots.get(place)
+            self._slots[place] = cells if known is None else known + cells
+
+    def take_back(self, windows: Iterable[Window]) -> None:
+        """Undo :meth:`add` of the same windows, those forgotten since aside."""
+        for one in windows:
+            known = self._slots.get((one.start, one.end))
+            if known is not None:
+                self._slots[one.start, one.end] = known - request_cells(one.profile)
+
+    def forget(self, before: datetime) -> None:
+        """Let go of windows that start before ``before``."""
+        self._slots = {place: cells for place, cells in self._slots.items() if place[0] >= before}
+
+    def within(self, since: datetime, until: datetime) -> Profile:
+        """The requests of the windows that lie in ``since`` to ``until`` as a whole."""
+        blank = request_cells(empty_profile(self._bins))
+        found = [cells for (start, end), cells in self._slots.items() if since <= start and end <= until]
+        return from_request_cells(self._bins, np.sum([blank, *found], axis=0))
 
 
 def _slots(

@@ -7,7 +7,7 @@ and canary. A later difference then means that the world moved, not that trainin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -22,8 +22,9 @@ from mangaassist.drift import history as past
 from mangaassist.drift import hub
 from mangaassist.drift.history import Kind
 from mangaassist.drift.hub import DriftReport
+from mangaassist.drift.profile import Profile
 from mangaassist.drift.reference import COHORT, Reference, fit_reference
-from mangaassist.drift.windows import Window, outcome_windows, request_windows
+from mangaassist.drift.windows import Tally, Window, outcome_windows, request_windows
 from mangaassist.labels.consensus import consensus
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.rollout import read_predictions
@@ -140,7 +141,8 @@ class Monitor:
 
     Attributes:
         version, reference: who is watched against what.
-        requests, outcomes: windows, oldest first.
+        requests: windows of traffic, added up.
+        outcomes: windows of labels, oldest first.
         history: earlier findings, from the drift table and this process.
         unrecorded: looks that the drift table should have and does not yet.
         volume: rows by the end of their five minutes, for as long as volumes are compared.
@@ -152,7 +154,7 @@ class Monitor:
     version: int
     reference: Reference
     history: pl.DataFrame
-    requests: list[Window] = field(default_factory=list)
+    requests: Tally
     outcomes: list[Window] = field(default_factory=list)
     unrecorded: list[DriftReport] = field(default_factory=list)
     volume: dict[datetime, int] = field(default_factory=dict)
@@ -176,12 +178,13 @@ class Monitor:
                 next_step="Drift is watched from the first promoted version on.",
             )
         history = hub.read_history(platform.tables, name)
-        return cls(platform, platform.story(name), champion, reference, history)
+        tally = Tally(reference.profile)
+        return cls(platform, platform.story(name), champion, reference, history, tally)
 
     def observe(self, predictions: pl.DataFrame) -> None:
         """Count new rows of the log into windows; rows of other versions are left out."""
         found = self.counted(predictions)
-        self.requests.extend(found)
+        self.requests.add(found)
         add_volume(self.volume, found)
 
     def counted(self, predictions: pl.DataFrame) -> list[Window]:
@@ -209,9 +212,9 @@ class Monitor:
         A look is kept for the drift table when a finding changed or an hour has passed; the newest of the
         others is remembered until the next.
         """
-        kinds = self.due(now)
-        windows: Sequence[Window] = sorted((*self.requests, *self.outcomes), key=lambda one: one.start)
-        report = hub.check(self.reference, windows, self._told(), version=self.version, now=now, kinds=kinds)
+        self.requests.forget(now - hub.REACH)  # no later look reaches further back; the table keeps them
+        seen = {kind: self.recent(kind, now) for kind in self.due(now)}
+        report = hub.judge(self.reference, seen, self._told(), version=self.version, now=now)
         found = hub.report_rows(report)
         if past.is_news(found, self.history):
             self.history = pl.concat([self.history, found])
@@ -220,6 +223,12 @@ class Monitor:
         else:
             self._latest = found
         return report
+
+    def recent(self, kind: Kind, now: datetime) -> Profile:
+        """What a look at ``kind`` sees at ``now``."""
+        if kind in hub.LATE:
+            return hub.recent(self.reference, self.outcomes, now, kind)
+        return self.requests.within(now - hub.REACH, now)
 
     def record(self) -> None:
         """Write the findings since the last record into the drift table in one commit."""

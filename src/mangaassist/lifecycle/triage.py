@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from mangaassist.core.clock import isoformat
-from mangaassist.drift import hub
 from mangaassist.drift.history import Kind
 from mangaassist.drift.hub import STRETCH, DriftReport
-from mangaassist.drift.profile import ConfusionSketch, Profile, merge_profiles
+from mangaassist.drift.profile import ConfusionSketch, merge_confusions
 from mangaassist.drift.reference import Reference
 from mangaassist.drift.sketch import NumericSketch
 from mangaassist.drift.windows import Window
@@ -63,14 +62,14 @@ def gather(monitor: Monitor, report: DriftReport) -> Facts:
     """Everything known about a champion and its surroundings at the time of ``report``."""
     platform, story, now = monitor.platform, monitor.story, report.at
     home = platform.home.path
-    windows = sorted((*monitor.requests, *monitor.outcomes), key=lambda one: one.start)
+    late = monitor.recent(Kind.CONCEPT, now)
     lineage = Lineage.load(home)
     return Facts(
         story=story.name,
         at=now,
         report=report,
         reference=monitor.reference.profile,
-        now=_recent(monitor.reference, windows, now),
+        now=replace(monitor.recent(Kind.INPUT, now), truth=late.truth, confusion=late.confusion),
         traffic=traffic_of(monitor.volume, since=monitor.reference.fitted_at, now=now),
         calendar=SeasonCalendar.load(home),
         lineage=lineage,
@@ -131,12 +130,6 @@ def _counts_as_number(dtype: pl.DataType) -> bool:
     return dtype.is_numeric()
 
 
-def _recent(reference: Reference, windows: list[Window], now: datetime) -> Profile:
-    late = hub.recent(reference, windows, now, Kind.CONCEPT)
-    early = hub.recent(reference, windows, now, Kind.INPUT)
-    return replace(early, truth=late.truth, confusion=late.confusion)
-
-
 def _changes(platform: Platform, models: tuple[str, ...], now: datetime) -> tuple[Change, ...]:
     found = [
         Change(
@@ -155,12 +148,12 @@ def _cohorts(
     reference: Reference, outcomes: list[Window], now: datetime
 ) -> dict[str, tuple[ConfusionSketch, ConfusionSketch]]:
     oldest = now - STRETCH[Kind.CONCEPT].at_most
-    recent: dict[str, list[Profile]] = {}
+    recent: dict[str, list[ConfusionSketch]] = {}
     for window in outcomes:
         if oldest <= window.start and window.end <= now:
-            recent.setdefault(window.cohort, []).append(window.profile)
+            recent.setdefault(window.cohort, []).append(window.profile.confusion)
     return {
-        name: (then, merge_profiles(recent[name]).confusion)
+        name: (then, merge_confusions(recent[name]))
         for name, then in reference.cohorts.items()
         if name in recent
     }

@@ -15,7 +15,7 @@ import polars as pl
 from mangaassist.core.errors import MangaAssistError
 from mangaassist.drift import metrics
 from mangaassist.drift.history import KEPT_EVERY, Kind
-from mangaassist.drift.hub import STRETCH, DriftReport
+from mangaassist.drift.hub import REACH, STRETCH, DriftReport
 from mangaassist.drift.reference import COHORT, Reference
 from mangaassist.drift.store import WindowStore
 from mangaassist.drift.windows import Window, merge_alike
@@ -35,8 +35,6 @@ from mangaassist.serving.prediction_log import predictions_table
 from mangaassist.storage.tables import Between
 
 _DAY = timedelta(days=1)
-# Windows older than any look reaches, with a little to spare, are let go; the table keeps them.
-_KEPT = max(STRETCH[Kind.INPUT].at_most, STRETCH[Kind.PREDICTION].at_most) + timedelta(hours=1)
 _VOLUME_KEPT = (USUAL_DAYS + 1) * _DAY + timedelta(hours=1)
 _LABELS_KEPT = max(STRETCH[Kind.LABEL].at_most, STRETCH[Kind.CONCEPT].at_most) + timedelta(hours=1)
 _OWN = ("at", "version", "answered_by", "error")
@@ -50,7 +48,6 @@ class Watcher:
     Attributes:
         monitor: looks and remembers.
         store: windows that are in their table.
-        settled: those of them that looks still reach.
         volume: their rows by end, for longer.
         fresh: windows counted since, not stored yet.
         columns: those of the log that are counted.
@@ -61,7 +58,6 @@ class Watcher:
 
     monitor: Monitor
     store: WindowStore
-    settled: list[Window]
     volume: dict[datetime, int]
     columns: list[str]
     upto: int
@@ -79,12 +75,12 @@ class Watcher:
         monitor, now = Monitor.open(platform, name), platform.clock.now()
         cursor = reference_cursor(platform, name, monitor.version)
         store = WindowStore(platform.tables, name, monitor.version, cursor=cursor)
-        settled = store.open(monitor.reference.profile, since=now - _KEPT)
+        monitor.requests.add(store.open(monitor.reference.profile, since=now - REACH))
         volume = store.volume(since=now - _VOLUME_KEPT)
         schema = platform.tables.schema(predictions_table(name))
         wanted = log_columns(monitor.reference)
         columns = wanted if schema is None else [one for one in wanted if one in schema.names]
-        return cls(monitor, store, settled, volume, columns, store.cursor, now)
+        return cls(monitor, store, volume, columns, store.cursor, now)
 
     @property
     def current(self) -> bool:
@@ -96,7 +92,6 @@ class Watcher:
         """Count what is new and look at it."""
         self._count(now)
         monitor = self.monitor
-        monitor.requests = [*self.settled, *self.fresh]
         monitor.volume = dict(self.volume)
         add_volume(monitor.volume, self.fresh)
         if not self.learned or {Kind.LABEL, Kind.CONCEPT} & set(monitor.due(now)):
@@ -117,17 +112,20 @@ class Watcher:
         tables, log = self.monitor.platform.tables, predictions_table(self.monitor.story.name)
         rows, self.upto = tables.since(log, self.upto, columns=self.columns)
         if rows is not None:
-            self.fresh += self.monitor.counted(rows)
+            found = self.monitor.counted(rows)
+            self.monitor.requests.add(found)
+            self.fresh += found
 
     def _settle(self, now: datetime) -> None:
         """Take over what any hub has stored; then what was counted here beside it counts no more."""
         before = self.store.cursor
         stored = self.store.follow(self.monitor.reference.profile)
         if self.store.cursor != before:
+            self.monitor.requests.take_back(self.fresh)
             self.fresh, self.upto = [], self.store.cursor
         add_volume(self.volume, stored)
         self.volume = {end: rows for end, rows in self.volume.items() if end >= now - _VOLUME_KEPT}
-        self.settled = [one for one in (*self.settled, *stored) if one.start >= now - _KEPT]
+        self.monitor.requests.add(stored)
 
     def _learn(self, now: datetime) -> None:
         """Labels that became known within reach of a look, with the answers they are about, day by day."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
 
 from mangaassist.core.errors import IntegrityError
 from mangaassist.core.story import Model, Prediction
@@ -30,13 +29,6 @@ class ModelFailed(Exception):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         super().__init__(kind)
-
-
-@runtime_checkable
-class ReportsUnknown(Protocol):
-    """A model that can tell how much of a text it has never seen."""
-
-    def unknown_share(self, text: str) -> float: ...
 
 
 class ModelServer:
@@ -108,11 +100,13 @@ class ModelServer:
 
     def unknown_share(self, story: str, number: int, text: str) -> float | None:
         """How much of ``text`` the version has never seen, in [0, 1]; None when it does not tell."""
-        model: object = self._models.get((story, number))
-        if not isinstance(model, ReportsUnknown):
+        tell: Callable[[str], float] | None = getattr(
+            self._models.get((story, number)), "unknown_share", None
+        )
+        if tell is None:
             return None
         try:
-            return model.unknown_share(text)
+            return tell(text)
         except Exception:  # foreign code; the answer stands, its row merely knows less
             return None
 

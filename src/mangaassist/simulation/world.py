@@ -242,8 +242,9 @@ def build_world(
     return World(seed, start, size, stage, vendor)
 
 
-# Small windows are asked for one after the other, so the last days stay in memory.
-@lru_cache(maxsize=4)
+# Small windows are asked for one after the other, and again when the nights' labels are drawn, so the last
+# days stay in memory.
+@lru_cache(maxsize=8)
 def _day(world: World, day: datetime) -> tuple[Request, ...]:
     generator = world.generator("traffic", world.number(day))
     turns = converse(world.stage, generator, day=day, turns=world.size.requests_per_day)

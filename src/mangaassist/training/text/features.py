@@ -43,10 +43,10 @@ class Block:
 
     def row(self, grams: Iterable[str]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Columns and weights of one text: (1 + ln tf) * idf, scaled to length 1; empty when unknown."""
-        columns = self.columns
-        counts = Counter(gram for gram in grams if gram in columns)
-        found = np.fromiter((columns[gram] for gram in counts), dtype=np.int32, count=len(counts))
-        tf = np.fromiter(counts.values(), dtype=np.int32, count=len(counts))
+        counts: dict[int | None, int] = Counter(map(self.columns.get, grams))
+        counts.pop(None, None)
+        found = np.array([*counts], dtype=np.int32)
+        tf = np.array([*counts.values()], dtype=np.int32)
         weights = _DAMPED[tf] * self.idf[found]
         # One after the other, as Corpus.matrix sums them, so that both give the same bits.
         squares = np.cumsum(np.square(weights, dtype=np.float64))

@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from itertools import pairwise
 from typing import Any
@@ -60,10 +59,16 @@ def words(normalised: str) -> list[str]:
     found: list[str] = []
     for run in _RUN.findall(normalised):
         if _HAS_JAPANESE.match(run):
-            found.extend(morpheme.normalized_form() for morpheme in _tokenizer().tokenize(run))
+            found.extend(_cut(run))
         else:
             found.append(run)
     return found
+
+
+@lru_cache(maxsize=512)
+def _cut(run: str) -> tuple[str, ...]:
+    """The words of a run of Japanese; kept for a while, as one request asks for them several times."""
+    return tuple(morpheme.normalized_form() for morpheme in _tokenizer().tokenize(run))
 
 
 def tokenize(text: str) -> list[str]:
@@ -79,19 +84,29 @@ def word_ngrams(normalised: str) -> list[str]:
 
 def character_ngrams(normalised: str) -> list[str]:
     """Character n-grams inside blank-padded words; katakana counts as hiragana."""
-    return [gram for word in normalised.translate(_KATAKANA_TO_HIRAGANA).split() for gram in _padded(word)]
+    return [
+        gram
+        for word in normalised.translate(_KATAKANA_TO_HIRAGANA).split()
+        for gram in (_padded_short(word) if len(word) <= _SHORT else _padded(word))
+    ]
 
 
-def _padded(word: str) -> Iterator[str]:
+def _padded(word: str) -> tuple[str, ...]:
     """The n-grams of ``word`` with a blank on either side; a word shorter than n counts once as a whole."""
     padded = f" {word} "
     length = len(padded)
-    for order in CHARACTER_ORDERS:
-        if order >= length:
-            yield padded
-            return
-        for start in range(length - order + 1):
-            yield padded[start : start + order]
+    found = [
+        padded[start : start + order]
+        for order in CHARACTER_ORDERS
+        if order < length
+        for start in range(length - order + 1)
+    ]
+    return (*found, padded) if length <= CHARACTER_ORDERS[-1] else tuple(found)
+
+
+# Short words come again and again; their n-grams are kept, in a few megabytes.
+_SHORT = 16
+_padded_short = lru_cache(maxsize=4096)(_padded)
 
 
 _local = threading.local()
