@@ -105,7 +105,7 @@ READERS = {
     f"registry list {STORY}": {"story", "versions"},
     f"explain {STORY} 1": {"story", "version"},
     "freeze": {"global_ml_freeze"},
-    "audit verify": {"verified", "entries", "artifacts", "problems"},
+    "audit verify": {"verified", "entries", "head", "artifacts", "label_versions", "problems"},
     "audit tail -n 3": {"entries"},
     "doctor": {"ok", "checks"},
 }

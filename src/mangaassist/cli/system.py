@@ -116,11 +116,11 @@ def maintain(
 
 @audit.command()
 def verify(context: typer.Context, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Walk the whole hash chain, and every artifact it names."""
+    """Walk the whole hash chain, and compare every artifact and label version it names."""
     from mangaassist.lifecycle.auditing import audit_home
 
     here = session(context, home, as_json)
-    result = audit_home(here.platform())
+    result = audit_home(here.platform(), labels=True)
     here.answer(result.as_dict(), lambda: typer.echo(result.sentence))
     if not result.ok:
         raise typer.Exit(ExitCode.BROKEN)

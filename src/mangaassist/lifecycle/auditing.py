@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mangaassist.core.clock import isoformat
-from mangaassist.core.errors import InputError, IntegrityError
+from mangaassist.core.errors import GateRefused, InputError, IntegrityError
+from mangaassist.labels import versions as label_versions
 from mangaassist.lifecycle.platform import Platform
-from mangaassist.storage.ledger import Entry
+from mangaassist.storage.ledger import Entry, Verification
+from mangaassist.stories.discovery import story_names
 
 _PAGE = 5_000
 # Kinds of entry, by their first word, and the field of theirs that names a stored document.
@@ -21,13 +23,22 @@ class Audit:
     """What an audit found.
 
     Attributes:
-        entries: ledger entries read; artifacts: stored documents whose bytes were compared with their digest.
+        entries: ledger entries that are as they were written, counted from the first.
+        head: digest of the last of them, to compare with one kept elsewhere.
+        first_bad: number of the first entry that is not; None where all are.
+        artifacts: stored documents whose bytes were compared with their digest.
+        label_versions: pinned labels compared with their content hash; None when they were not asked for.
+        elsewhere: stories whose labels live in another region and can be checked only there.
         problems: one sentence each; empty when ``ok``.
     """
 
     entries: int
     artifacts: int
     problems: tuple[str, ...]
+    head: str = ""
+    first_bad: int | None = None
+    label_versions: int | None = None
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -35,45 +46,89 @@ class Audit:
 
     @property
     def sentence(self) -> str:
-        if self.ok:
-            return f"Verified {self.entries:,} ledger entries and {self.artifacts:,} artifacts: all intact."
-        return " ".join(self.problems)
+        if not self.ok:
+            return " ".join(self.problems)
+        compared = [f"{self.entries:,} ledger entries"]
+        if self.label_versions is not None:
+            compared.append(f"{self.label_versions:,} label versions")
+        away = f" Labels of {', '.join(self.elsewhere)} live in another region." if self.elsewhere else ""
+        return f"Verified {', '.join(compared)} and {self.artifacts:,} artifacts: all intact.{away}"
 
     def as_dict(self) -> dict[str, Any]:
         """The audit as a JSON object."""
         return {
             "verified": self.ok,
             "entries": self.entries,
+            "head": self.head,
+            "first_bad": self.first_bad,
             "artifacts": self.artifacts,
+            "label_versions": self.label_versions,
+            "elsewhere": list(self.elsewhere),
             "problems": list(self.problems),
             "sentence": self.sentence,
         }
 
 
-def audit_home(platform: Platform) -> Audit:
+def audit_home(platform: Platform, *, labels: bool = False) -> Audit:
     """Recompute every digest of the chain and of all it names (GOV-4).
 
     That is the files and the signature of every registered version, the members and evaluations of every
     bundle that is kept, the evidence of every decision about a rollout and the drift references.
+
+    Args:
+        labels: also read every pinned label version back, from the tables or the cold folder, and compare it
+            with its content hash. That takes longer than all the rest.
     """
     try:
         chain = platform.ledger.verify()
     except IntegrityError as error:
         return Audit(0, 0, (str(error),))
-    problems = [] if chain.ok else [chain.problem]
-    sets = sorted(set(_named_artifacts(platform))) if chain.ok else []
-    documents = sorted(set(_named_documents(platform))) if chain.ok else []
-    reads = [
-        *((platform.artifacts.files, one) for one in sets),
-        *((platform.artifacts.get, one) for one in documents),
-    ]
-    for read, digest in reads:
+    if not chain.ok:
+        problem = f"{chain.problem} {_restore(chain)}"
+        return Audit(chain.entries, 0, (problem,), head=chain.head, first_bad=chain.first_bad)
+    named = sorted({*_named_artifacts(platform), *_named_documents(platform)})
+    problems = []
+    for digest in named:
         try:
-            read(digest)
+            platform.artifacts.check(digest)
         except (IntegrityError, InputError) as error:
             problems.append(str(error))
-    problems += _unsigned(platform) if chain.ok else ()
-    return Audit(chain.entries, len(reads), tuple(problems))
+    problems += _unsigned(platform)
+    pinned, elsewhere, wrong = _labels(platform) if labels else (None, (), ())
+    return Audit(
+        chain.entries,
+        len(named),
+        (*problems, *wrong),
+        head=chain.head,
+        label_versions=pinned,
+        elsewhere=elsewhere,
+    )
+
+
+def _restore(chain: Verification) -> str:
+    """What to do about a ledger that is not what was written."""
+    intact = f"The {chain.entries:,} entries before it are as they were written. " if chain.entries else ""
+    return (
+        f"{intact}Commands that need what is damaged refuse to go on; 'mangaassist freeze on' still works. "
+        "Stop what writes to this home, restore the ledger from a backup that goes on beyond it, and run "
+        "'mangaassist audit verify' again."
+    )
+
+
+def _labels(platform: Platform) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+    """How many label versions were read back, stories of other regions, and what is not what was pinned."""
+    compared, elsewhere, problems = 0, [], []
+    for name in story_names(platform.home.path):
+        story = platform.module(name).STORY
+        try:
+            for pinned in label_versions.versions(platform.labels, story):
+                compared += 1
+                label_versions.contents(platform.labels, story, pinned)
+        except GateRefused:
+            elsewhere.append(name)
+        except (IntegrityError, InputError) as error:
+            problems.append(str(error))
+    return compared, tuple(elsewhere), tuple(problems)
 
 
 def _unsigned(platform: Platform) -> Iterator[str]:
