@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from tests.cli.journeys import Shell, new_story
+from tests.features.catalogs import INTENT, INTENT_FILE
 
 from mangaassist.core.clock import SystemClock, isoformat
 from mangaassist.core.home import Home
@@ -20,7 +21,6 @@ from mangaassist.lifecycle.platform import Platform
 from mangaassist.serving.feature_reads import FeatureReads
 from mangaassist.serving.router import NO_ANSWER, Answer, Arm, Language, Request
 
-INTENT = Catalog.load("intent")
 SHOPPERS = 40
 
 
@@ -34,7 +34,7 @@ def stocked(tmp_path: Path, now: datetime) -> Shell:
     """Two nights of features of forty shoppers."""
     shell = Shell(tmp_path / "home")
     platform = Platform.open(Home.open(shell.home), SystemClock())
-    for hours in (26, 2):
+    for hours in (31, 7):
         deliver(platform, now - timedelta(hours=hours), orders=hours)
     return shell
 
@@ -79,7 +79,7 @@ def test_reads_at_a_moment(stocked: Shell, now: datetime, tmp_path: Path) -> Non
     body = stocked.json("features", "read", "intent", "--as-of", then, "--entity", "u1", "--entity", "nobody")
     first, second = body["rows"]
     assert first["user_id"] == "u1"
-    assert first["features"]["orders_90d"] == {"value": 27, "reason": "value"}
+    assert first["features"]["orders_90d"] == {"value": 32, "reason": "value"}
     assert second["features"]["orders_90d"] == {"value": 0, "reason": "default"}
     keys = tmp_path / "keys.txt"
     keys.write_text("u0\nuser_id=u3\n", encoding="utf-8")
@@ -152,7 +152,7 @@ def test_parity_is_clean_then_finds_a_stale_store(stocked: Shell, now: datetime)
     assert {verdicts[f"features.parity.{name}"] for name in INTENT.features} == {"pass"}
     assert (clean["reads"], clean["cells"]) == (400, 1200)
     assert alarms(stocked.platform(), "intent") == []
-    deliver(stocked.platform(), now - timedelta(minutes=70), orders=900)
+    deliver(stocked.platform(), now - timedelta(hours=5, minutes=10), orders=900)
     serve(stocked, INTENT, reads=200, seed=2)
     skewed = stocked.json("features", "parity", "intent", code=1)
     failed = [one for one in skewed["verdicts"] if one["status"] == "fail"]
@@ -182,7 +182,7 @@ def test_status_tells_freshness_and_recency_apart(stocked: Shell) -> None:
 
 def test_diff_against_a_file_and_against_what_was_published(stocked: Shell, tmp_path: Path) -> None:
     assert stocked.json("features", "diff", "intent")["changes"] == []
-    text = Path("src/mangaassist/features/catalog/intent.yaml").read_text(encoding="utf-8")
+    text = INTENT_FILE.read_text(encoding="utf-8")
     older = tmp_path / "older.yaml"
     older.write_text(text.replace("default: 0", "default: 1", 1), encoding="utf-8")
     body = stocked.json("features", "diff", "intent", "--against", str(older))
@@ -197,3 +197,37 @@ def test_diff_against_a_file_and_against_what_was_published(stocked: Shell, tmp_
     published = stocked.json("features", "diff", "intent")
     assert [one["number"] for one in published["published"]] == [1]
     assert "No difference" in stocked("features", "diff", "intent").out
+
+
+def test_a_story_of_ones_own_brings_its_catalog(tmp_path: Path, now: datetime) -> None:
+    """FEA-2, FEA-7: features.yaml beside story.py, in a home, without a line of the package."""
+    shell = Shell(tmp_path / "home")
+    folder = new_story(shell, "tickets")
+    story = folder / "story.py"
+    text = story.read_text(encoding="utf-8").replace("    features=(),", '    features=("tickets_30d",),')
+    story.write_text(text, encoding="utf-8")
+    missing = shell.error("features", "read", "tickets", "--as-of", isoformat(now), "--entity", "u1", code=2)
+    assert str(folder / "features.yaml") in missing["expected"]
+    catalog = shell("features", "catalog", "intent").out
+    path = folder / "features.yaml"
+    path.write_text(catalog, encoding="utf-8")
+    assert "expected 'tickets'" in shell("features", "catalog", "tickets", code=2).err
+    catalog = catalog.replace("namespace: intent", "namespace: tickets")
+    path.write_text(catalog, encoding="utf-8")
+    assert "got 'tickets_30d'. Did you mean" in shell("features", "catalog", "tickets", code=2).err
+    path.write_text(catalog.replace("orders_90d:", "tickets_30d:"), encoding="utf-8")
+    assert shell.json("features", "catalog", "tickets")["path"] == str(path)
+    rows = tmp_path / "rows.csv"
+    rows.write_text(
+        "user_id,event_ts,ingested_at,account_age_days,tickets_30d,returns_90d\n"
+        f"u1,{isoformat(now - timedelta(days=2))},{isoformat(now - timedelta(days=1))},400,3,0\n",
+        encoding="utf-8",
+    )
+    shell("features", "append", "tickets", "shopper", str(rows))
+    shell("features", "materialise", "tickets")
+    for where in ((), ("--online",)):
+        at = isoformat(SystemClock().now())
+        body = shell.json("features", "read", "tickets", "--as-of", at, "--entity", "u1", *where)
+        assert body["rows"][0]["features"]["tickets_30d"]["value"] == 3
+    names = {row["namespace"] for row in shell.json("features", "list")["features"]}
+    assert names == {"intent", "tickets"}

@@ -5,7 +5,6 @@ By the commands of docs/labels-and-features.md on the simulated files they write
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 from tests.cli.journeys import Shell
 
 from mangaassist.core.clock import SystemClock
-from mangaassist.features.catalog import model
 from mangaassist.lifecycle.practice import write_practice
 
 COLUMNS = (
@@ -102,17 +100,14 @@ def test_a_planted_leak(shell: Shell, practice: Path) -> None:
     assert failing(asked) == ["features.leak.orders_90d"]
 
 
-def test_a_schema_mismatch(
-    shell: Shell, practice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_schema_mismatch(shell: Shell, practice: Path) -> None:
     """FEA-4: what serving declares and training would pin differ in one field, and it is named."""
     good(shell, practice)
     shell("features", "materialise", "intent")
-    text = files("mangaassist.features.catalog").joinpath("intent.yaml").read_text(encoding="utf-8")
-    changed = tmp_path / "catalog"
-    changed.mkdir()
-    (changed / "intent.yaml").write_text(text.replace("default: 0", "default: 1", 1), encoding="utf-8")
-    monkeypatch.setattr(model, "files", lambda _: changed)
+    text = shell("features", "catalog", "intent").out
+    changed = shell.home / "features" / "intent.yaml"
+    changed.parent.mkdir()
+    changed.write_text(text.replace("default: 0", "default: 1", 1), encoding="utf-8")
     body = refused(shell, "feature_materialisation")
     assert "account_age_days.default 1 at training, 0 at serving" in body["sentence"]
     assert "mangaassist features materialise intent" in body["sentence"]

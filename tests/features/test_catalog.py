@@ -60,13 +60,6 @@ def test_every_field_is_read() -> None:
     assert [one.name for one in catalog.chosen(["score", "orders"])] == ["score", "orders"]
 
 
-def test_the_catalog_of_the_package_loads() -> None:
-    """STO-1: what the cohort slice of the intent story needs."""
-    catalog = Catalog.load("intent")
-    assert {"orders_90d", "account_age_days", "returns_90d"} <= set(catalog.features)
-    assert {feature.entity for feature in catalog.features.values()} == {"user_id"}
-
-
 @pytest.mark.parametrize(
     ("old", "new", "line", "fragments"),
     [
@@ -119,9 +112,8 @@ def test_no_text_makes_it_fall_over(text: str) -> None:
 
 
 def test_unknown_names_get_the_nearest_one(tmp_path: Path) -> None:
-    """Namespaces, views, features and files."""
+    """Views, features and files."""
     for call, fragment in (
-        (lambda: Catalog.load("intant"), "Did you mean 'intent'?"),
         (lambda: parse().view("shoper"), "Did you mean 'shopper'?"),
         (lambda: parse().chosen(["order"]), "Did you mean 'orders'?"),
         (lambda: parse().chosen(["orders", "orders"]), "twice"),

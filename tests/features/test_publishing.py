@@ -9,12 +9,12 @@ from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
+from tests.features.catalogs import INTENT
 from tests.features.test_catalog import GOOD, parse
 
 from mangaassist.core.errors import GateRefused, InputError, IntegrityError
 from mangaassist.core.home import Home
 from mangaassist.core.identity import canonical_json
-from mangaassist.features.catalog import Catalog
 from mangaassist.features.publishing import PUBLISHED, SchemaVersion, history, publish, published
 from mangaassist.storage.ledger import Ledger
 
@@ -77,8 +77,8 @@ def test_every_version_is_read_back_exactly(ledger: Ledger) -> None:
     assert published(ledger, "shop").number == 3
     assert published(ledger, "shop", fingerprint=parse().fingerprint).number == 3
     assert published(ledger, "shop", fingerprint=parse().fingerprint, number=1).number == 1
-    publish(ledger, Catalog.load("intent"), actor="ada", at=AT)
-    assert published(ledger, "intent").catalog == Catalog.load("intent")
+    publish(ledger, INTENT, actor="ada", at=AT)
+    assert published(ledger, "intent").catalog == INTENT
 
 
 def test_unknown_versions(ledger: Ledger) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from tests.features.catalogs import INTENT
 from tests.promotion.samples import TAGS, failing, passing
 
 from mangaassist.core.clock import SimulatedClock
@@ -17,7 +18,6 @@ from mangaassist.features.pinning import differences
 from mangaassist.lifecycle import features
 from mangaassist.lifecycle.platform import Platform
 
-INTENT = Catalog.load("intent")
 DEFAULT_1 = replace(
     INTENT,
     features={
@@ -60,7 +60,7 @@ def test_what_differs_is_named() -> None:
     assert differences(INTENT, serving) == (
         "account_age_days only at training",
         "orders_90d.default 0 at training, 1 at serving",
-        "orders_90d.serving_lag 1h at training, 6h at serving",
+        "orders_90d.serving_lag 5h at training, 6h at serving",
     )
     renamed = replace(INTENT.features["orders_90d"], owner="somebody else")
     assert differences(INTENT, replace(INTENT, features={**INTENT.features, "orders_90d": renamed})) == ()

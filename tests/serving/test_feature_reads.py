@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 from fastapi.testclient import TestClient
+from tests.features.catalogs import INTENT
 from tests.promotion.samples import registry, to_champion
 from tests.serving.samples import load_toy
 
@@ -26,7 +27,6 @@ from mangaassist.serving.model_server import ModelServer
 from mangaassist.serving.service import Service
 from mangaassist.storage.tables import Tables
 
-INTENT = Catalog.load("intent")
 PREDICT = "/v1/stories/intent/predict"
 
 

@@ -28,7 +28,7 @@ from mangaassist.core.language import detect_language
 from mangaassist.core.story import Model, Story, StoryModule
 from mangaassist.features.catalog import Catalog
 from mangaassist.labels.records import EXAMPLE_COLUMNS
-from mangaassist.stories.discovery import built_in_names, load_story
+from mangaassist.stories.discovery import built_in_names, features_path, load_story
 from mangaassist.stories.scaffold import create_story, kinds
 from mangaassist.training.formats import load as load_model
 from mangaassist.training.splits import split
@@ -107,7 +107,7 @@ def examples(story: Story) -> pl.DataFrame:
     assert tuple(frame.columns) == EXAMPLE_COLUMNS
     if not story.features:
         return frame
-    chosen = Catalog.load(story.name).chosen(story.features)
+    chosen = Catalog.read(features_path(story.name, Path())).chosen(story.features)
     return frame.with_columns(pl.lit(feature.default).alias(feature.name) for feature in chosen)
 
 
@@ -159,9 +159,8 @@ def test_its_features_are_in_its_catalog(module: StoryModule) -> None:
     """FEA-2, FEA-7."""
     story = module.STORY
     if story.features:
-        assert {feature.name for feature in Catalog.load(story.name).chosen(story.features)} == set(
-            story.features
-        )
+        catalog = Catalog.read(features_path(story.name, Path()))
+        assert {feature.name for feature in catalog.chosen(story.features)} == set(story.features)
 
 
 def test_load_derives_its_slices_and_leaves_its_input_alone(module: StoryModule) -> None:

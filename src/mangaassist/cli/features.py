@@ -35,6 +35,18 @@ def list_features(context: typer.Context, home: HomeOption = None, as_json: Json
     here.answer({"features": rows}, text)
 
 
+@app.command("catalog")
+def show_catalog(
+    context: typer.Context, name: NameArgument, home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """The catalog of a story as it is written; HOME/features/NAME.yaml takes the place of the story's own."""
+    from mangaassist.lifecycle.feature_reports import catalog_text
+
+    here = session(context, home, as_json)
+    body = catalog_text(here.platform(), name)
+    here.answer(body, lambda: typer.echo(body["text"], nl=False))
+
+
 @app.command("append")
 def append_features(
     context: typer.Context,

@@ -19,6 +19,7 @@ from mangaassist.features.online import EmbeddedStore, Manifest
 from mangaassist.features.point_in_time import INGESTED, reason_column
 from mangaassist.features.publishing import history
 from mangaassist.lifecycle.features import (
+    catalog_of,
     declared,
     feature_verdicts,
     online_versions,
@@ -59,13 +60,35 @@ def listing(platform: Platform) -> list[dict[str, Any]]:
     """Every feature of every story that has some."""
     from mangaassist.stories.discovery import story_names
 
-    names = [name for name in story_names(platform.home.path) if platform.story(name).features]
+    catalogs = [catalog_of(platform, platform.story(name)) for name in story_names(platform.home.path)]
     return [
-        {"namespace": name, "name": feature.name, "schema": catalog.version, **feature.as_dict()}
-        for name in names
-        for catalog in [Catalog.load(name)]
+        {
+            "namespace": catalog.namespace,
+            "name": feature.name,
+            "schema": catalog.version,
+            **feature.as_dict(),
+        }
+        for catalog in catalogs
+        if catalog is not None
         for feature in catalog.features.values()
     ]
+
+
+def catalog_text(platform: Platform, name: str) -> dict[str, Any]:
+    """The catalog of a story as it is written, and where.
+
+    Raises:
+        InputError: an unknown story, one without features, or a broken catalog.
+    """
+    from mangaassist.stories.discovery import features_path
+
+    catalog, path = required_catalog(platform, name), features_path(name, platform.home.path)
+    return {
+        "story": name,
+        "schema": catalog.version,
+        "path": str(path),
+        "text": path.read_text(encoding="utf-8"),
+    }
 
 
 def append_features(platform: Platform, name: str, view: str, path: Path) -> dict[str, Any]:
@@ -187,6 +210,8 @@ def _read_online(
 ) -> tuple[list[dict[str, Any]], Manifest | None, str]:
     from mangaassist.features.reader import OnlineReader
 
+    # Here, because a reader takes a store that refuses for one that is away, and goes on with its own copy.
+    platform.residency.require(catalog.namespace, "read of online features")
     elsewhere = bool(platform.home.settings.online_url)
     copy_in = EmbeddedStore(platform.home) if elsewhere else None
     reader = OnlineReader(platform.online, catalog, copy_in=copy_in)

@@ -34,9 +34,35 @@ def subject(namespace: str) -> str:
     return f"online/{namespace}"
 
 
-def catalog_of(story: Story) -> Catalog | None:
-    """The story's feature catalog; None for a story without features."""
-    return Catalog.load(story.name) if story.features else None
+def catalog_of(platform: Platform, story: Story) -> Catalog | None:
+    """The story's feature catalog; None for a story without features.
+
+    Raises:
+        InputError: there is none though the story names features, it is broken, it lacks one of them, or it
+            is another story's.
+    """
+    from mangaassist.stories.discovery import features_path
+
+    if not story.features:
+        return None
+    path = features_path(story.name, platform.home.path)
+    if not path.exists():
+        raise InputError(
+            f"features of '{story.name}'",
+            expected=f"a catalog in {path}",
+            got="none",
+            next_step="Write it; 'mangaassist features catalog intent' shows one to begin with.",
+        )
+    catalog = Catalog.read(path)
+    if catalog.namespace != story.name:
+        raise InputError(
+            f"{path}: namespace",
+            expected=f"'{story.name}', as its story is called",
+            got=f"'{catalog.namespace}'",
+            next_step="A story reads and writes its own namespace only: correct it.",
+        )
+    catalog.chosen(story.features)
+    return catalog
 
 
 def required_catalog(platform: Platform, name: str) -> Catalog:
@@ -45,13 +71,13 @@ def required_catalog(platform: Platform, name: str) -> Catalog:
     Raises:
         InputError: no such story, or one without features.
     """
-    catalog = catalog_of(platform.story(name))
+    catalog = catalog_of(platform, platform.story(name))
     if catalog is None:
         raise InputError(
             f"features of '{name}'",
             expected="a story with features",
             got="none",
-            next_step="Name them in its STORY and describe them in a catalog.",
+            next_step="Name them in its STORY and describe them in features.yaml beside its story.py.",
         )
     return catalog
 
@@ -65,7 +91,7 @@ def with_features(
         rows: the columns of a labelled example; the entity is one of its attributes.
         snapshots: as :meth:`FeatureStore.snapshots` gave them, to repeat an earlier read.
     """
-    catalog = catalog_of(story)
+    catalog = catalog_of(platform, story)
     if catalog is None:
         return rows
     entities = dict.fromkeys(feature.entity for feature in catalog.chosen(story.features))
@@ -145,7 +171,7 @@ def declared(platform: Platform, name: str) -> tuple[Catalog, ...]:
     found = sorted((one for one in manifests if one is not None), key=lambda one: one.watermark)
     if found:
         return tuple(Catalog.from_dict(one.catalog, source=one.name) for one in found)
-    catalog = catalog_of(platform.story(name))
+    catalog = catalog_of(platform, platform.story(name))
     return (catalog,) if catalog else ()
 
 

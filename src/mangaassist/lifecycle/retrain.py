@@ -128,7 +128,7 @@ def pin(platform: Platform, module: StoryModule, *, seed: int, waiver: WaiverReq
     version = label_versions.finalise(platform.labels, story, actor="retrain")
     if waiver is not None:
         waive(platform.labels, story, version, waiver.rule, reason=waiver.reason, actor=waiver.actor)
-    catalog = catalog_of(story)
+    catalog = catalog_of(platform, story)
     if catalog is not None:
         publish(platform.ledger, catalog, actor="retrain", at=platform.clock.now())
     snapshots = platform.features.snapshots(catalog) if catalog else {}

@@ -19,12 +19,12 @@ import polars as pl
 from mangaassist.core.clock import SimulatedClock
 from mangaassist.core.verdict import Action, Decision
 from mangaassist.drift.hub import DriftReport
-from mangaassist.features.catalog import Catalog
 from mangaassist.labels.distillation import prompt_labeller
 from mangaassist.labels.functions import agreed
 from mangaassist.labels.labellers import register
-from mangaassist.labels.quality import review_lots
+from mangaassist.labels.lots import review_lots
 from mangaassist.labels.records import Label, examples_frame, labels_frame
+from mangaassist.lifecycle.features import required_catalog
 from mangaassist.lifecycle.labelling import audit_labels, load_prompt, rules_labeller
 from mangaassist.lifecycle.monitoring import Monitor, next_step, truths
 from mangaassist.lifecycle.platform import Platform
@@ -118,7 +118,7 @@ class Shop:
     def open_doors(self) -> None:
         """The past: twelve weeks of labelled history, the golden set, and a feature history."""
         world, store, story = self.world, self.platform.labels, self.platform.story(STORY)
-        catalog = Catalog.load(STORY)
+        catalog = required_catalog(self.platform, STORY)
         features = world.feature_rows(world.history_start, world.start)
         self.platform.features.append(catalog, "shopper", features)
         self._register_labellers()
@@ -153,9 +153,8 @@ class Shop:
         while self.clock.now() < end:
             self._tick()
             now = self.clock.now()
-            if now.minute == 0:
-                self._write()
             if now.minute == 0 and now.hour % LOOK_HOURS == 0:
+                self._write()
                 self._watch(now)
             if now.minute == 0 and now.hour == 0 and (now - self.world.start).days % DELIVERY_DAYS == 0:
                 self._night(now)
@@ -170,7 +169,7 @@ class Shop:
         self._log.close()
 
     def _write(self) -> None:
-        """Make an hour of rows durable at once: nobody real waits for a simulated answer."""
+        """Make some hours of rows durable at once: nobody real waits for a simulated answer."""
         self._log.write(self._unwritten)
         self._log.write_outcomes(self._known)
         self._today.extend(self._unwritten)
@@ -305,7 +304,8 @@ class Shop:
         self._count_today()
         self._log.drain(self.platform.tables)
         since = now - DELIVERY_DAYS * _DAY
-        self.platform.features.append(Catalog.load(STORY), "shopper", self.world.feature_rows(since, now))
+        catalog = required_catalog(self.platform, STORY)
+        self.platform.features.append(catalog, "shopper", self.world.feature_rows(since, now))
         drawn = self.world.requests(since, now)
         samples = self.world.live(drawn, limit=DELIVERY_DAYS * LABELLED_A_DAY)
         self._add_examples(samples)

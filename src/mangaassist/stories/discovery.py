@@ -20,6 +20,7 @@ from mangaassist.core.identity import digest_bytes
 from mangaassist.core.story import Story, StoryModule
 
 STORY_FILE = "story.py"
+FEATURES_FILE = "features.yaml"
 _BUILT_IN = Path(__file__).parent
 
 # What a mistake in somebody's module can raise while it is being imported.
@@ -72,6 +73,17 @@ def story_path(name: str, home: Path) -> Path:
         )
     folder = _BUILT_IN if name in built_in_names() else user_folder(home)
     return folder / name / STORY_FILE
+
+
+def features_path(name: str, home: Path) -> Path:
+    """The feature catalog of ``name``: ``features/<name>.yaml`` of the home where there is one, else the
+    ``features.yaml`` beside its ``story.py``, whether or not that exists.
+
+    Raises:
+        InputError: for an unknown name, with the nearest known one.
+    """
+    own = home / "features" / f"{name}.yaml"
+    return own if own.exists() else story_path(name, home).with_name(FEATURES_FILE)
 
 
 def load_story(name: str, home: Path) -> StoryModule:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -29,29 +28,8 @@ class Catalog:
     source: str = field(compare=False)
 
     @classmethod
-    def load(cls, namespace: str) -> Catalog:
-        """The catalog that comes with the package.
-
-        Raises:
-            InputError: for an unknown namespace or a broken file.
-        """
-        folder = files("mangaassist.features.catalog")
-        known = sorted(
-            one.name.removesuffix(".yaml") for one in folder.iterdir() if one.name.endswith(".yaml")
-        )
-        if namespace not in known:
-            raise InputError(
-                "feature namespace",
-                expected="one with a catalog",
-                got=repr(namespace),
-                next_step=nearest(namespace, known),
-            )
-        name = f"{namespace}.yaml"
-        return cls.parse((folder / name).read_text(encoding="utf-8"), source=name)
-
-    @classmethod
     def read(cls, path: Path) -> Catalog:
-        """A catalog in a file of one's own.
+        """The catalog in a file.
 
         Raises:
             InputError: when it cannot be read or is broken.
@@ -68,7 +46,7 @@ class Catalog:
 
     @classmethod
     def parse(cls, text: str, *, source: str) -> Catalog:
-        """A catalog from YAML text; see ``intent.yaml`` for the form.
+        """A catalog from YAML text; see ``stories/intent/features.yaml`` for the form.
 
         Raises:
             InputError: with the line, for anything missing, unknown, repeated or out of range.

@@ -99,7 +99,8 @@ def _compose(text: str, source: str) -> yaml.Node:
     except yaml.YAMLError as error:
         raise _wrong((source, 1), "catalog", "YAML", str(error), "Remove the character.") from error
     if node is None:
-        raise _wrong((source, 1), "catalog", "a namespace and views", "an empty file", "See intent.yaml.")
+        step = "'mangaassist features catalog intent' shows one."
+        raise _wrong((source, 1), "catalog", "a namespace and views", "an empty file", step)
     return node
 
 

@@ -21,6 +21,8 @@ STORY = Story(
     predicts="The label of a text.",
     # Label sources, the most trusted first; "*" accepts any other name. Production needs at least two.
     labels=LabelPolicy(sources=("vendor", "programmatic", "llm", "implicit", "*")),
+    # Values known when a text was written, as features.yaml beside this file describes them.
+    features=(),
     # "cumulative" learns from all labels there are; Window("sliding", days=84) forgets old ones.
     window=Window("cumulative"),
     # What a candidate must reach offline: an absolute minimum, and how far it may fall behind the champion.
