@@ -22,7 +22,7 @@ from mangaassist.drift.hub import DriftReport
 from mangaassist.labels.distillation import prompt_labeller
 from mangaassist.labels.functions import agreed
 from mangaassist.labels.labellers import register
-from mangaassist.labels.lots import review_lots
+from mangaassist.labels.quality import review_lots
 from mangaassist.labels.records import Label, examples_frame, labels_frame
 from mangaassist.lifecycle.features import required_catalog
 from mangaassist.lifecycle.labelling import audit_labels, load_prompt, rules_labeller
@@ -153,8 +153,9 @@ class Shop:
         while self.clock.now() < end:
             self._tick()
             now = self.clock.now()
-            if now.minute == 0 and now.hour % LOOK_HOURS == 0:
+            if now.minute == 0:
                 self._write()
+            if now.minute == 0 and now.hour % LOOK_HOURS == 0:
                 self._watch(now)
             if now.minute == 0 and now.hour == 0 and (now - self.world.start).days % DELIVERY_DAYS == 0:
                 self._night(now)
@@ -169,7 +170,7 @@ class Shop:
         self._log.close()
 
     def _write(self) -> None:
-        """Make some hours of rows durable at once: nobody real waits for a simulated answer."""
+        """Make an hour of rows durable at once: nobody real waits for a simulated answer."""
         self._log.write(self._unwritten)
         self._log.write_outcomes(self._known)
         self._today.extend(self._unwritten)
