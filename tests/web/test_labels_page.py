@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
+from html import escape
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tests.web.test_browser import FLAGS
 
 from mangaassist.core.clock import SimulatedClock
 from mangaassist.core.home import Home
+from mangaassist.governance.access import READ, Access
 from mangaassist.labels.records import Example, Label, examples_frame, labels_frame
 from mangaassist.lifecycle.label_quality import review_labels
 from mangaassist.lifecycle.label_report import label_report
@@ -83,7 +85,41 @@ def test_it_says_what_the_report_says(platform: Platform, page: str) -> None:
     assert f"{confusion.same.value * 100:.1f}%" in page
     assert f"{report.waiting} disagreements in all" in page
     assert "<b>0 " not in page
-    assert "&lt;b&gt;" in page  # what shoppers wrote is text, never markup
+    assert "Text not shown" in page
+
+
+def token(platform: Platform, role: str, name: str = "emi") -> str:
+    _, text = Access(platform.ledger).issue(
+        name, role, lasts=timedelta(days=1), actor="dai", at=platform.clock.now()
+    )
+    return text
+
+
+def test_texts_are_for_those_who_may_read_them_and_that_is_written_down(platform: Platform) -> None:
+    """GOV-4: a browser asks for the token as a password; reloading is the same read."""
+    client, address = TestClient(server.create(platform)), "/labels/intent/texts"
+    report = label_report(platform, "intent", compute=False)
+    texts = [escape(one.text) for one in (*report.disagreements[:10], *report.suspects.found[:15])]
+    assert texts
+    page = client.get("/labels/intent").text
+    assert not any(f">{text}<" in page for text in texts)
+    nobody = client.get(address)
+    assert (nobody.status_code, nobody.headers["www-authenticate"][:5]) == (401, "Basic")
+    assert client.get(address, auth=("x", token(platform, "viewer"))).status_code == 403
+    assert not platform.ledger.entries(kind=READ)
+    emi = token(platform, "engineer")
+    for _ in range(2):
+        shown = client.get(address, auth=("whoever", emi))
+        assert (shown.status_code, shown.headers["cache-control"]) == (200, "no-store")
+    assert all(f">{text}<" in shown.text for text in texts)
+    assert "&lt;b&gt;" in shown.text  # what shoppers wrote is text, never markup
+    [read] = platform.ledger.entries(kind=READ)
+    assert (read.actor, read.body["rows"]) == ("emi", len(texts))
+    assert "label page of intent" in read.body["what"]
+    assert isinstance(platform.clock, SimulatedClock)
+    platform.clock.advance(timedelta(hours=1))
+    client.get(address, headers={"Authorization": f"Bearer {emi}"})
+    assert len(platform.ledger.entries(kind=READ)) == 2
 
 
 def test_a_story_without_labels_says_how_to_begin(bare: Platform) -> None:

@@ -5,6 +5,7 @@ Freezing is open to everybody on duty, lifting a freeze to those who answer for 
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -80,13 +81,15 @@ Authorize = Callable[..., Any]
 
 
 def authorizer(platform: Platform) -> Callable[[Action], Authorize]:
-    """A FastAPI dependency per action that gives the caller's token, or refuses."""
+    """A FastAPI dependency per action that gives the caller's token, or refuses.
+
+    Programs send it as a bearer token; a browser that is asked for a password sends that as a basic one.
+    """
     access, limit = Access(platform.ledger), RateLimit(platform.clock)
 
     def allowed(action: Action) -> Authorize:
         def check(authorization: Annotated[str | None, Header()] = None) -> Token:
-            scheme, _, text = (authorization or "").partition(" ")
-            token = access.authenticate(text if scheme.lower() == "bearer" else None, at=platform.clock.now())
+            token = access.authenticate(_credential(authorization or ""), at=platform.clock.now())
             limit.take(token.id)
             require(token, action)
             return token
@@ -94,6 +97,18 @@ def authorizer(platform: Platform) -> Callable[[Action], Authorize]:
         return check
 
     return allowed
+
+
+def _credential(authorization: str) -> str | None:
+    scheme, _, text = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return text
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(text, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return None
 
 
 def control_routes(platform: Platform, allowed: Callable[[Action], Authorize]) -> APIRouter:

@@ -1,15 +1,20 @@
-"""The label page of a story: from a home to its view, and the route. Reads only."""
+"""The label page of a story: from a home to its view, and the routes.
+
+Texts of customers are shown only to somebody with a token whose role may read them, and the ledger says who
+read how many (GOV-4). Everybody else sees the same page without them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from fastapi import APIRouter, Request, Response
 
-from mangaassist.core.errors import InputError, MangaAssistError
+from mangaassist.core.errors import Forbidden, InputError, MangaAssistError, TooMany, Unauthenticated
 from mangaassist.core.verdict import Status
+from mangaassist.governance.access import Token
 from mangaassist.labels.intake import subject
 from mangaassist.lifecycle.label_report import LabelReport, label_report
 from mangaassist.lifecycle.platform import Platform
@@ -17,7 +22,9 @@ from mangaassist.web import label_charts
 from mangaassist.web.pages import html, render
 from mangaassist.web.view import SERVICE, Link, Missing
 
-LABELS = "/labels"
+LABELS, TEXTS = "/labels", "/texts"
+SHOWN_DISPUTES, SHOWN_ERRORS = 10, 15
+"""Most disagreements and probable errors on the page."""
 _HOUR = 3600
 
 
@@ -29,11 +36,13 @@ class LabelsView:
         at: when the view was taken.
         report: everything it shows; probable errors are those last computed.
         links: other pages of this server.
+        texts: whether what customers wrote is shown.
     """
 
     at: datetime
     report: LabelReport
     links: tuple[Link, ...] = SERVICE
+    texts: bool = False
 
 
 def labels_view(platform: Platform) -> Callable[[str], LabelsView]:
@@ -84,30 +93,88 @@ def render_labels(view: LabelsView, *, root: str = "") -> str:
         "labels.html",
         view,
         root=root,
-        address=f"{LABELS}/{view.report.story}",
+        address=f"{LABELS}/{view.report.story}{TEXTS if view.texts else ''}",
         tone=tone,
         headline=sentence,
+        disagreements=view.report.disagreements[:SHOWN_DISPUTES],
+        errors=view.report.suspects.found[:SHOWN_ERRORS],
         pictures=label_charts,
     )
 
 
-def router(view: Callable[[str], LabelsView], missing: Callable[[str, str], Missing]) -> APIRouter:
-    """The page at ``/labels/NAME``.
+def texts_shown(report: LabelReport) -> int:
+    """How many texts the page shows to somebody who may read them."""
+    return len(report.disagreements[:SHOWN_DISPUTES]) + len(report.suspects.found[:SHOWN_ERRORS])
+
+
+@dataclass(slots=True)
+class TextReaders:
+    """Who may read customers' texts on a page, and the entry that says that they did.
+
+    A page that reloads itself is one read an hour for each reader, story and number of texts.
+
+    Attributes:
+        check: gives the token behind an Authorization header, or refuses.
+        record: writes down (what, rows, by whom).
+    """
+
+    check: Callable[[str | None], Token]
+    record: Callable[[str, int, str], None]
+    _known: set[tuple[str, str, int, int]] = field(default_factory=set)
+
+    def admit(self, authorization: str | None, report: LabelReport, at: datetime) -> None:
+        """Raises:
+        Unauthenticated, Forbidden, TooMany: nobody known, another role, too often.
+        """
+        token, rows = self.check(authorization), texts_shown(report)
+        read = (token.id, report.story, rows, int(at.timestamp()) // _HOUR)
+        if read not in self._known:
+            self.record(f"texts on the label page of {report.story}", rows, token.name)
+            self._known.add(read)
+
+
+def router(
+    view: Callable[[str], LabelsView], missing: Callable[[str, str], Missing], readers: TextReaders
+) -> APIRouter:
+    """The page at ``/labels/NAME``, and with texts at ``/labels/NAME/texts``.
 
     Args:
         view: of a story by name; raises InputError for an unknown one.
         missing: what to say, and where to go back to, when there is none.
+        readers: who may read texts.
     """
     pages = APIRouter(include_in_schema=False)
 
+    def page(request: Request, root: str, made: Callable[[], LabelsView]) -> Response:
+        try:
+            shown = made()
+            keep = "no-store" if shown.texts else "no-cache"
+            return html(request, render_labels(shown, root=root), keep=keep)
+        except MangaAssistError as error:
+            gone = missing(str(error), "/")
+            text = render("missing.html", gone, root=root, address=gone.back)
+            answer = html(request, text, status=_status(error))
+            if answer.status_code == 401:
+                # A browser then asks for a name, which is not looked at, and a password, which is the token.
+                answer.headers["WWW-Authenticate"] = 'Basic realm="A token as password", charset="UTF-8"'
+            return answer
+
     @pages.api_route(LABELS + "/{name}", methods=["GET", "HEAD"])
     def labels(request: Request, name: str) -> Response:
-        root = request.url.path.rpartition(LABELS + "/")[0]
-        try:
-            return html(request, render_labels(view(name), root=root))
-        except MangaAssistError as error:
-            status = 404 if isinstance(error, InputError) else 503
-            gone = missing(str(error), "/")
-            return html(request, render("missing.html", gone, root=root, address=gone.back), status=status)
+        return page(request, request.url.path.rpartition(LABELS + "/")[0], lambda: view(name))
+
+    @pages.api_route(LABELS + "/{name}" + TEXTS, methods=["GET", "HEAD"])
+    def texts(request: Request, name: str) -> Response:
+        def made() -> LabelsView:
+            found = view(name)
+            readers.admit(request.headers.get("authorization"), found.report, found.at)
+            return replace(found, texts=True)
+
+        return page(request, request.url.path.rpartition(LABELS + "/")[0], made)
 
     return pages
+
+
+def _status(error: MangaAssistError) -> int:
+    statuses = {Unauthenticated: 401, Forbidden: 403, TooMany: 429, InputError: 404}
+    return next((status for kind, status in statuses.items() if isinstance(error, kind)), 503)

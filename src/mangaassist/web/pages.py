@@ -70,9 +70,13 @@ def render(template: str, view: Any, *, root: str, address: str, **values: Any) 
     )
 
 
-def html(request: Request, text: str, *, status: int = 200) -> Response:
-    """A page as an answer: tagged, so that an open page that follows it costs little, and locked down."""
-    return _cached(request, text.encode(), "text/html; charset=utf-8", "no-cache", _HEADERS, status=status)
+def html(request: Request, text: str, *, status: int = 200, keep: str = "no-cache") -> Response:
+    """A page as an answer: tagged, so that an open page that follows it costs little, and locked down.
+
+    Args:
+        keep: Cache-Control; "no-store" for what no browser may keep.
+    """
+    return _cached(request, text.encode(), "text/html; charset=utf-8", keep, _HEADERS, status=status)
 
 
 def router(get_view: Callable[[], StatusView]) -> APIRouter:

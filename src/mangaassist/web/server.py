@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 
 from mangaassist.core.errors import Unavailable
+from mangaassist.governance.access import Access, Action
 from mangaassist.lifecycle.feature_reports import feature_reads
 from mangaassist.lifecycle.jobs import NO_MOVE
 from mangaassist.lifecycle.oncall import stored
@@ -22,7 +23,7 @@ from mangaassist.serving.service import Service
 from mangaassist.web import experiment_pages, labels, oncall, version_pages
 from mangaassist.web.calibration import calibration_view
 from mangaassist.web.changes import change_routes
-from mangaassist.web.control import authorizer, control_routes
+from mangaassist.web.control import Authorize, authorizer, control_routes
 from mangaassist.web.experiments import experiment_view, experiments_view
 from mangaassist.web.guardrails import guardrails_view
 from mangaassist.web.pages import router
@@ -54,7 +55,7 @@ def create(platform: Platform) -> FastAPI:
                 lambda story, number: version_view(platform, story, number),
                 lambda sentence, back: Missing(platform.clock.now(), sentence, back, SERVICE),
             ),
-            _labels(platform),
+            _labels(platform, allowed),
             oncall.router(lambda: stored(platform), platform.clock.now),
         ],
     )
@@ -72,10 +73,14 @@ def _experiments(platform: Platform) -> APIRouter:
     )
 
 
-def _labels(platform: Platform) -> APIRouter:
+def _labels(platform: Platform, allowed: Callable[[Action], Authorize]) -> APIRouter:
+    def record(what: str, rows: int, actor: str) -> None:
+        Access(platform.ledger).record_read(what, rows=rows, actor=actor, at=platform.clock.now())
+
     return labels.router(
         labels.labels_view(platform),
         lambda sentence, back: Missing(platform.clock.now(), sentence, back, SERVICE),
+        labels.TextReaders(allowed(Action.READ_CUSTOMER_DATA), record),
     )
 
 
