@@ -176,5 +176,12 @@ def router(
 
 
 def _status(error: MangaAssistError) -> int:
-    statuses = {Unauthenticated: 401, Forbidden: 403, TooMany: 429, InputError: 404}
-    return next((status for kind, status in statuses.items() if isinstance(error, kind)), 503)
+    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 503)
+
+
+_STATUSES: tuple[tuple[type[MangaAssistError], int], ...] = (
+    (Unauthenticated, 401),
+    (Forbidden, 403),
+    (TooMany, 429),
+    (InputError, 404),
+)
