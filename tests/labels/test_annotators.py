@@ -20,8 +20,8 @@ from mangaassist.core.verdict import Status
 from mangaassist.labels.annotators import PausePolicy, judged_votes, running_kappa, standings, watch
 from mangaassist.labels.consensus import consensus
 from mangaassist.labels.intake import LabelStore, subject
+from mangaassist.labels.lots import lot_votes, review_lots
 from mangaassist.labels.pauses import pauses, resume
-from mangaassist.labels.quality import lot_votes, review_lots
 from mangaassist.labels.records import Label
 from mangaassist.simulation.annotators import Annotator, Vendor, hire
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import numpy as np
+import polars as pl
 import pytest
 from tests.labels.rows import STORY, example, examples, identity, labels, vote
 
@@ -14,6 +15,7 @@ from mangaassist.core.verdict import Status
 from mangaassist.labels.audits import MINIMUM, SAMPLE, Audit, audit
 from mangaassist.labels.intake import LabelStore
 from mangaassist.labels.labellers import ROLLED_BACK, Labeller, register, state
+from mangaassist.labels.quality import precision_verdicts
 from mangaassist.labels.votes import current_votes
 from mangaassist.stats.intervals import clopper_lower
 
@@ -107,6 +109,16 @@ def test_a_failing_rule_set_goes_back_to_the_one_before(ready: LabelStore, clock
     vendor_says_x(ready, list(drawn))
     seen = only(ready)
     assert (seen.verdict.status, seen.rolled_back, seen.now_in_force) == (Status.FAIL, False, "rules-2")
+    # The audit reads the sample's rows alone; recounted over both whole tables it says the same.
+    sampled = ready.examples(STORY).filter(pl.col("example_id").is_in(drawn))
+    (full,) = precision_verdicts(sampled, ready.labels(STORY), STORY.labels)
+    assert (full.value, full.low, full.high, full.n, full.status) == (
+        seen.verdict.value,
+        seen.verdict.low,
+        seen.verdict.high,
+        seen.verdict.n,
+        seen.verdict.status,
+    )
     gone = only(ready, apply=True, actor="ops")
     assert (gone.labeller, gone.rolled_back, gone.now_in_force) == ("rules-2", True, "rules-1")
     rows = current_votes(ready.labels(STORY))

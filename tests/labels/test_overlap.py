@@ -13,8 +13,8 @@ from tests.labels.rows import POLICY, STORY, example, examples, identity, labels
 from mangaassist.core.errors import Conflict, InputError
 from mangaassist.core.verdict import Status
 from mangaassist.labels.intake import LabelStore
+from mangaassist.labels.lots import lot_votes, review, review_lots
 from mangaassist.labels.overlap import draw, overlap_verdict, plan_lot, planned, planned_lots, vendor_file
-from mangaassist.labels.quality import lot_votes, review, review_lots
 from mangaassist.labels.records import Label
 from mangaassist.labels.withdrawals import withdraw
 

@@ -15,13 +15,11 @@ from mangaassist.core.verdict import Status, Verdict
 from mangaassist.labels.agreement import multiply_annotated, pairwise_kappa
 from mangaassist.labels.consensus import consensus
 from mangaassist.labels.intake import LabelStore
+from mangaassist.labels.lots import lot_votes, review, review_lots
 from mangaassist.labels.quality import (
     agreement_verdicts,
     calibration_sample,
-    lot_votes,
     precision_verdicts,
-    review,
-    review_lots,
 )
 from mangaassist.labels.records import Example, Label
 from mangaassist.labels.votes import current_votes

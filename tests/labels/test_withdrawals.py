@@ -12,7 +12,7 @@ from mangaassist.core.errors import InputError
 from mangaassist.core.identity import digest
 from mangaassist.labels.consensus import consensus
 from mangaassist.labels.intake import LabelStore
-from mangaassist.labels.quality import review_lots
+from mangaassist.labels.lots import review_lots
 from mangaassist.labels.versions import finalise, read
 from mangaassist.labels.withdrawals import examples_of, withdraw
 

@@ -35,7 +35,7 @@ def pairwise_kappa(votes: pl.DataFrame, *, level: float = 0.95) -> Estimate | No
     """
     if votes.is_empty():
         return None
-    coded = _coded(votes.select("example_id", "annotator_id", "label").unique())
+    coded = _coded(votes.select("example_id", "annotator_id", "label").unique(maintain_order=True))
     return pairwise.pairwise_kappa(
         coded.item,
         coded.worker,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from mangaassist.labels.changes import roll_back_source
 from mangaassist.labels.consensus import SETTLED, consensus
 from mangaassist.labels.intake import LabelStore, subject
 from mangaassist.labels.labellers import ROLLED_BACK, in_force
-from mangaassist.labels.quality import AUDITOR, calibration_sample, precision_verdicts
+from mangaassist.labels.quality import AUDITOR, calibration_sample, precision_verdict, precision_verdicts
 from mangaassist.labels.records import family
 from mangaassist.labels.votes import current_votes
 from mangaassist.storage.ledger import Entry
@@ -83,9 +84,10 @@ def audit(
     Raises:
         InputError: for a source without labels.
     """
+    examples, labels = store.examples(story), store.labels(story)
     standing = {
         name: labeller
-        for name, labeller in in_force(store.labels(story)).items()
+        for name, labeller in in_force(labels).items()
         if _family(name, story.labels) in AUDITED
     }
     if source is not None and source not in standing:
@@ -96,7 +98,8 @@ def audit(
             next_step=nearest(source, standing),
         )
     chosen = [source] if source is not None else sorted(standing)
-    return [_audit(_Case(store, story, name, standing[name], actor), apply=apply) for name in chosen]
+    cases = (_Case(store, story, examples, labels, name, standing[name], actor) for name in chosen)
+    return [_audit(case, apply=apply) for case in cases]
 
 
 def _family(source: str, policy: LabelPolicy) -> str | None:
@@ -108,10 +111,12 @@ def _family(source: str, policy: LabelPolicy) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One source and who speaks for it."""
+    """One source and who speaks for it; examples and labels are the rows of the two tables."""
 
     store: LabelStore
     story: Story
+    examples: pl.DataFrame
+    labels: pl.DataFrame
     source: str
     labeller: str | None
     actor: str
@@ -143,27 +148,27 @@ class _Case:
 
 def _audit(case: _Case, *, apply: bool) -> Audit:
     samples = _samples(case)
-    evidence = _evidence(case)
     # The newest that decides; older samples than these say little about today's labels.
-    recent = samples[: -_LOOKS_BACK - 1 : -1]
-    judged = [(week, _judge(evidence, case, sample)) for week, sample in recent]
-    decided = (one for one in judged if one[1].status is not Status.INSUFFICIENT)
-    judged_week, verdict = next(decided, judged[0])
+    recent = ((week, _check(case, sample)) for week, sample in samples[: -_LOOKS_BACK - 1 : -1])
+    newest = next(recent)
+    decided = (one for one in chain([newest], recent) if one[1].verdict.status is not Status.INSUFFICIENT)
+    judged_week, judged = next(decided, newest)
     # An interrupted roll back is completed even if its evidence has aged meanwhile.
-    rolled_back = apply and (verdict.status is Status.FAIL or bool(_announced(case)))
+    rolled_back = apply and (judged.verdict.status is Status.FAIL or bool(_announced(case)))
     if rolled_back:
-        _roll_back(case, verdict)
-    week, newest = samples[-1]
+        _roll_back(case, judged.verdict)
+    now = in_force(case.store.labels(case.story)).get(case.source) if rolled_back else case.labeller
+    week, sample = samples[-1]
     return Audit(
         source=case.source,
         labeller=case.labeller,
         week=week,
-        drawn=len(newest),
-        to_label=tuple(one for one in newest if one not in evidence.settled),
+        drawn=len(sample),
+        to_label=newest[1].waiting,
         judged_week=judged_week,
-        verdict=verdict,
+        verdict=judged.verdict,
         rolled_back=rolled_back,
-        now_in_force=in_force(case.store.labels(case.story)).get(case.source),
+        now_in_force=now,
     )
 
 
@@ -180,16 +185,15 @@ def _samples(case: _Case) -> list[tuple[str, list[str]]]:
 
 def _draw(case: _Case, week: str) -> list[str]:
     """This week's sample: of the labels of the last seven days, or of all where those are too few."""
-    labels = case.store.labels(case.story)
-    standing = current_votes(labels).filter(case.own)
+    standing = current_votes(case.labels).filter(case.own)
     recent = standing.filter(pl.col("labeled_at") > case.store.clock.now() - _WEEK)
     votes = recent if recent["example_id"].n_unique() >= SAMPLE else standing
     key = ["example_id", "label_source"]
     seed = digest([case.story.name, case.source, case.labeller, week])
     return calibration_sample(
-        case.store.examples(case.story),
+        case.examples,
         # Without the vendor's labels, so that every example has the same chance, labelled by it or not.
-        labels.join(votes.select(key), on=key, how="semi"),
+        case.labels.join(votes.select(key), on=key, how="semi"),
         case.story.labels,
         case.source,
         generator=np.random.default_rng(int(seed[:16], 16)),
@@ -198,47 +202,41 @@ def _draw(case: _Case, week: str) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Evidence:
-    """The labeller's labels beside the vendor's, and the examples on which the vendor leaves no doubt."""
+class _Checked:
+    """A sample judged: the precision in it, and the examples of it that the vendor has not settled."""
 
-    examples: pl.DataFrame
-    labels: pl.DataFrame
-    settled: frozenset[str]
-
-
-def _evidence(case: _Case) -> _Evidence:
-    examples, labels = case.store.examples(case.story), case.store.labels(case.story)
-    relevant = labels.filter(case.own | pl.col("label_source").str.starts_with(AUDITOR))
-    truth = consensus(examples, relevant, replace(case.story.labels, sources=(AUDITOR,)))
-    settled = truth.filter(pl.col("resolved_by").is_in(SETTLED))["example_id"]
-    return _Evidence(examples, relevant, frozenset(settled))
+    verdict: Verdict
+    waiting: tuple[str, ...]
 
 
-def _judge(evidence: _Evidence, case: _Case, sample: Sequence[str]) -> Verdict:
+def _check(case: _Case, sample: Sequence[str]) -> _Checked:
     """Precision on the sample; too few checked labels fail nobody whose floor is within reach."""
-    inside = evidence.examples.filter(pl.col("example_id").is_in(list(sample)))
-    floor = case.story.labels.precision_floor
-    found = next(
-        one
-        for one in precision_verdicts(inside, evidence.labels, case.story.labels)
-        if one.name == f"labels.precision.{case.source}"
-    )
-    waiting = sum(one not in evidence.settled for one in sample)
+    policy, inside = case.story.labels, pl.col("example_id").is_in(sample)
+    by_vendor = pl.col("label_source").str.starts_with(AUDITOR)
+    examples, labels = case.examples.filter(inside), case.labels.filter(inside & (case.own | by_vendor))
+    truth = consensus(examples, labels, replace(policy, sources=(AUDITOR,)))
+    settled = set(truth.filter(pl.col("resolved_by").is_in(SETTLED))["example_id"])
+    waiting = tuple(one for one in sample if one not in settled)
+    known = {one.name: one for one in precision_verdicts(examples, labels, policy)}
+    # All that was sampled may have been taken back since.
+    nothing = precision_verdict(case.source, 0, 0, floor=policy.precision_floor)
+    found = known.get(nothing.name, nothing)
     status, sentence = found.status, found.sentence
-    if status is Status.FAIL and found.n < MINIMUM and (found.high or 0.0) >= floor:
+    if status is Status.FAIL and found.n < MINIMUM and (found.high or 0.0) >= policy.precision_floor:
         status = Status.INSUFFICIENT
     if status is Status.INSUFFICIENT and waiting:
         sentence = (
-            f"{len(sample) - waiting} of {len(sample)} sampled {case.source} labels were checked; "
-            f"{waiting} are still to be labelled by the {AUDITOR}."
+            f"{len(sample) - len(waiting)} of {len(sample)} sampled {case.source} labels were checked; "
+            f"{len(waiting)} are still to be labelled by the {AUDITOR}."
         )
-    return replace(
+    verdict = replace(
         found,
         name=f"labels.audit.{case.source}",
         status=status,
         sentence=sentence,
         blocking=status is not Status.INSUFFICIENT,
     )
+    return _Checked(verdict, waiting)
 
 
 def _announced(case: _Case) -> list[Entry]:

@@ -51,7 +51,7 @@ def attach(examples: pl.DataFrame, votes: pl.DataFrame, policy: LabelPolicy) -> 
     targets = current_examples(examples).select(*KEY, "language")
     tier = pl.col("family").replace_strict(ranks, default=len(ranks), return_dtype=pl.Int32())
     return (
-        targets.join(known.drop_nulls("family"), on="example_id")
+        targets.join(known.drop_nulls("family"), on="example_id", maintain_order="left_right")
         .filter(pl.col("speaks_of").is_null() | (pl.col("speaks_of") == pl.col("role")))
         .with_columns(tier=pl.when("escalation").then(pl.lit(_ESCALATED, pl.Int32())).otherwise(tier))
         .drop("speaks_of")

@@ -12,7 +12,7 @@ from mangaassist.core.clock import isoformat
 from mangaassist.core.errors import InputError
 from mangaassist.core.story import LabelPolicy, Story
 from mangaassist.labels.intake import Batch, LabelStore
-from mangaassist.labels.quality import lot_votes
+from mangaassist.labels.lots import lot_votes
 from mangaassist.labels.records import Label, labels_frame
 from mangaassist.labels.votes import current_examples, one_example
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import polars as pl
@@ -35,6 +35,9 @@ from mangaassist.labels.votes import VOTE_KEY, current_examples, current_votes, 
 from mangaassist.storage.artifacts import ArtifactStore
 from mangaassist.storage.ledger import Entry, Ledger
 from mangaassist.storage.tables import Tables
+
+if TYPE_CHECKING:
+    from mangaassist.labels.lots import Known
 
 _RESERVED, _ADDED = "labels.batch_reserved", "labels.batch_added"
 _ATTEMPTS = 50
@@ -74,12 +77,14 @@ class LabelStore:
         tables, ledger: where rows and entries go.
         clock: what "now" is.
         cold: the folder of archived label versions; None where there is none.
+        reviews: what was measured of each story's lots, so that only lots that changed are measured anew.
     """
 
     tables: Tables
     ledger: Ledger
     clock: Clock
     cold: ArtifactStore | None = None
+    reviews: dict[str, Known] = field(default_factory=dict, compare=False, repr=False)
 
     def add_examples(self, story: Story, examples: pl.DataFrame, *, actor: str = "labels") -> Batch:
         """Append ``examples`` (the columns of EXAMPLES_TABLE); the same rows twice are one batch.

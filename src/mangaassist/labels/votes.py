@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from mangaassist.core.errors import InputError
@@ -17,12 +19,14 @@ def with_metadata(labels: pl.DataFrame) -> pl.DataFrame:
     was accepted but may not enter a hold-out) and held (True for votes of an annotator who was paused).
     """
     metadata = pl.col("metadata")
-    return labels.with_columns(
+    # Few different values stand in many rows: each is parsed once.
+    parsed = labels.select(metadata.unique()).with_columns(
         role=metadata.str.json_path_match("$.role"),
         escalation=metadata.str.json_path_match("$.escalation").eq_missing("true"),
         holdout=metadata.str.json_path_match("$.holdout").ne_missing("false"),
         held=metadata.str.json_path_match("$.held").eq_missing("true"),
     )
+    return labels.join(parsed, on="metadata", how="left", maintain_order="left", nulls_equal=True)
 
 
 def erased(labels: pl.DataFrame) -> pl.Series:
@@ -44,10 +48,29 @@ def current_votes(labels: pl.DataFrame) -> pl.DataFrame:
     Returns:
         The table's columns plus those of :func:`with_metadata`, sorted: equal tables give equal frames.
     """
-    votes = with_metadata(labels.filter(~pl.col("example_id").is_in(erased(labels).implode())))
-    newest = votes.filter(pl.col("label_version") == pl.col("label_version").max().over(VOTE_KEY))
-    ordered = newest.sort(*VOTE_KEY, "labeled_at", "label", "confidence", "metadata", nulls_last=True)
-    last = ordered.select(pl.struct(VOTE_KEY).is_last_distinct()).to_series()
+    return _newest(labels.filter(~pl.col("example_id").is_in(erased(labels).implode())), VOTE_KEY)
+
+
+def votes_of_lots(labels: pl.DataFrame, standing: pl.DataFrame) -> pl.DataFrame:
+    """The votes as they were given in each lot, of lots of which anything stands.
+
+    A text that comes back in a later lot is in both: what an annotator says there replaces the vote, and says
+    nothing about the lot before. Votes taken back without another in their place are in none.
+
+    Args:
+        labels: rows of the labels table; standing: their :func:`current_votes`.
+    """
+    lots = standing["iaa_lot_id"].unique().implode()
+    given = _newest(labels.filter(pl.col("iaa_lot_id").is_in(lots)), (*VOTE_KEY, "iaa_lot_id"))
+    return given.join(standing, on=VOTE_KEY, how="semi", nulls_equal=True, maintain_order="left")
+
+
+def _newest(labels: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    """The last word of everybody by ``key`` where it was not taken back."""
+    votes = with_metadata(labels)
+    newest = votes.filter(pl.col("label_version") == pl.col("label_version").max().over(key))
+    ordered = newest.sort(*key, "labeled_at", "label", "confidence", "metadata", nulls_last=True)
+    last = ordered.select(pl.struct(key).is_last_distinct()).to_series()
     stands = (pl.col("review_status") != "withdrawn") & (pl.col("annotator_id").is_null() | last)
     return ordered.filter(stands)
 

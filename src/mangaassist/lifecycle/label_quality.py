@@ -13,8 +13,8 @@ from mangaassist.labels import changes, escalations, overlap, withdrawals
 from mangaassist.labels import versions as label_versions
 from mangaassist.labels.annotators import judged_votes, standings, watch
 from mangaassist.labels.intake import Batch, subject
+from mangaassist.labels.lots import LotReview, lot_reviews, review_lots
 from mangaassist.labels.pauses import pauses, resume
-from mangaassist.labels.quality import LotReview, lot_votes, review, review_lots
 from mangaassist.labels.records import Label
 from mangaassist.labels.votes import current_votes, one_example
 from mangaassist.lifecycle.label_impact import impact
@@ -47,10 +47,7 @@ def export_plan(platform: Platform, name: str, lot: str, path: Path) -> dict[str
 
 def lots(platform: Platform, name: str) -> dict[str, Any]:
     """Every lot with its agreement, overlap and verdict, and every planned lot; nothing is changed."""
-    story, store = platform.story(name), platform.labels
-    votes = lot_votes(store.examples(story), store.labels(story), story.labels)
-    found = review(votes, story.labels, plan=overlap.planned(store, story))
-    return _lots(platform, name, found)
+    return _lots(platform, name, lot_reviews(platform.labels, platform.story(name)))
 
 
 def review_labels(platform: Platform, name: str, *, actor: str) -> dict[str, Any]:

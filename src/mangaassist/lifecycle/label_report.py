@@ -14,9 +14,10 @@ from mangaassist.labels.agreement import alpha, multiply_annotated
 from mangaassist.labels.annotators import Standing, judged_votes, running_kappa, series_rows, standings
 from mangaassist.labels.escalations import Disagreement, queue
 from mangaassist.labels.intake import subject
-from mangaassist.labels.overlap import planned, planned_lots
+from mangaassist.labels.lots import LotReview, lot_reviews, lot_votes
+from mangaassist.labels.overlap import planned_lots
 from mangaassist.labels.pauses import Pause, pauses
-from mangaassist.labels.quality import LotReview, agreement_verdicts, lot_votes, precision_verdicts, review
+from mangaassist.labels.quality import agreement_verdicts, precision_verdicts
 from mangaassist.labels.reporting import Confusion, Volume, confusions, volume
 from mangaassist.lifecycle.label_errors import Suspects, suspects
 from mangaassist.lifecycle.platform import Platform
@@ -113,8 +114,7 @@ def label_report(platform: Platform, name: str, *, compute: bool = True) -> Labe
     """
     story, store, at = platform.story(name), platform.labels, platform.clock.now()
     examples, labels = store.examples(story), store.labels(story)
-    votes = lot_votes(examples, labels, story.labels)
-    lots = review(votes, story.labels, plan=planned(store, story))
+    lots = lot_reviews(store, story)
     judged = judged_votes(examples, labels, story.labels)
     paused = pauses(store.ledger, subject(story))
     waiting = queue(examples, labels, story.labels)

@@ -22,7 +22,7 @@ from mangaassist.drift.hub import DriftReport
 from mangaassist.labels.distillation import prompt_labeller
 from mangaassist.labels.functions import agreed
 from mangaassist.labels.labellers import register
-from mangaassist.labels.quality import review_lots
+from mangaassist.labels.lots import review_lots
 from mangaassist.labels.records import Label, examples_frame, labels_frame
 from mangaassist.lifecycle.features import required_catalog
 from mangaassist.lifecycle.labelling import audit_labels, load_prompt, rules_labeller
