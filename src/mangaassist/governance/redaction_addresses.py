@@ -118,10 +118,14 @@ _ROMAN = re.compile(
 
 def addresses(text: str) -> Iterator[tuple[str, int, int]]:
     """(kind, start, end) of each address and postal code in folded ``text``; these may overlap."""
-    if not text.isascii():
+    # Every address has a number in it, if only in kanji: asking first spares most texts the patterns.
+    digits = _DIGIT.search(text) is not None
+    if not text.isascii() and (digits or _KANJI_DIGIT.search(text)):
         for pattern, group in _JAPANESE:
             for found in pattern.finditer(text):
                 yield ("ADDRESS", *found.span(group))
+    if not digits:
+        return
     for pattern, group in _WESTERN:
         for found in pattern.finditer(text):
             start, end = found.span(group)
@@ -129,6 +133,7 @@ def addresses(text: str) -> Iterator[tuple[str, int, int]]:
                 yield "ADDRESS", start, end
 
 
+_DIGIT, _KANJI_DIGIT = re.compile("[0-9]"), re.compile(_KANJI_NUMBER)
 _JAPANESE: tuple[tuple[re.Pattern[str], str | int], ...] = (
     (_UNDER_PREFECTURE, 0),
     (_UNDER_CITY, 0),

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 # Stands for a placeholder already in the text; no rule matches it, so nothing is ever found inside one.
 PLACEHOLDER = "\ufffc"
@@ -22,6 +23,8 @@ _HYPHENS = dict.fromkeys(
 _HYPHEN_BETWEEN_DIGITS = re.compile(r"(?<=[0-9)])[ー一](?=[0-9(])")
 _INVISIBLE = "\u00ad\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f\ufeff"
 _MARKS = "\u0300-\u036f\u3099\u309a\uff9e\uff9f"
+# Characters that NFKC leaves as they are, those of most messages; a bracket may begin a placeholder.
+_PLAIN = r"\n -Z\\-~、。「」『』ぁ-ゖァ-ヺー一-龥"
 _HAS_INVISIBLE = re.compile(f"[{_INVISIBLE}]")
 
 
@@ -54,17 +57,27 @@ def fold(text: str, placeholders: Sequence[str]) -> Folded:
     starts: list[int] = []
     ends: list[int] = []
     for found in _clusters(tuple(placeholders)).finditer(text):
+        start, end = found.span()
+        if found.lastgroup == "plain":
+            pieces.append(found[0])
+            starts.extend(range(start, end))
+            ends.extend(range(start + 1, end + 1))
+            continue
         piece = _fold_cluster(found[0], found.lastgroup)
         pieces.append(piece)
-        starts.extend([found.start()] * len(piece))
-        ends.extend([found.end()] * len(piece))
+        starts.extend([start] * len(piece))
+        ends.extend([end] * len(piece))
     return Folded(_one_hyphen("".join(pieces)), starts, ends)
 
 
+@lru_cache(maxsize=4)
 def _clusters(placeholders: tuple[str, ...]) -> re.Pattern[str]:
     marks = "|".join(map(re.escape, placeholders))
-    # re keeps the compiled pattern: there is one set of placeholders.
-    return re.compile(f"(?P<placeholder>{marks})|(?P<invisible>[{_INVISIBLE}]+)|.[{_MARKS}]*", re.DOTALL)
+    return re.compile(
+        f"(?P<placeholder>{marks})|(?P<plain>(?:[{_PLAIN}](?![{_MARKS}]))+)|(?P<invisible>[{_INVISIBLE}]+)"
+        f"|.[{_MARKS}]*",
+        re.DOTALL,
+    )
 
 
 def _fold_cluster(cluster: str, group: str | None) -> str:
