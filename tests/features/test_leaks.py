@@ -121,20 +121,20 @@ def test_too_little_to_tell(store: FeatureStore, catalog: Catalog) -> None:
 
 
 def test_the_permutation_test_agrees_with_its_asymptotic_twins() -> None:
-    """Kruskal-Wallis and chi-square p-values of scipy, within the error of 20000 permutations."""
+    """Kruskal-Wallis and chi-square p-values of scipy, within the error of 4000 permutations."""
     generator = np.random.default_rng(3)
     labels = generator.integers(0, 3, 300)
     values = generator.normal(size=300) + 0.15 * labels
     ranks = stats.rankdata(values)
     centred = (ranks - ranks.mean()).reshape(-1, 1)
-    p = permutation_p(centred, np.ones(1), labels, generator=generator, permutations=20_000, enough=20_000)
-    assert p == pytest.approx(stats.kruskal(*(values[labels == k] for k in range(3))).pvalue, abs=0.01)
+    p = permutation_p(centred, np.ones(1), labels, generator=generator, permutations=4_000, enough=4_000)
+    assert p == pytest.approx(stats.kruskal(*(values[labels == k] for k in range(3))).pvalue, abs=0.025)
     codes = np.where(generator.random(300) < 0.2, labels, generator.integers(0, 4, 300))
     indicator = np.eye(4)[codes]
     weights = 300 / indicator.sum(axis=0)
-    p = permutation_p(indicator, weights, labels, generator=generator, permutations=20_000, enough=20_000)
+    p = permutation_p(indicator, weights, labels, generator=generator, permutations=4_000, enough=4_000)
     cells = np.array([[np.sum((codes == c) & (labels == k)) for k in range(3)] for c in range(4)])
-    assert p == pytest.approx(stats.chi2_contingency(cells).pvalue, abs=0.01)
+    assert p == pytest.approx(stats.chi2_contingency(cells).pvalue, abs=0.025)
 
 
 def test_the_permutation_test_holds_its_level() -> None:
@@ -203,12 +203,12 @@ def test_values_that_predict_the_label_and_are_then_drawn_anew_pass(
     store: FeatureStore, catalog: Catalog
 ) -> None:
     """What was "a" because of the label becomes anything but "a": that is the old value, not the label."""
-    assert alarms(store, catalog, runs=8, share=0.0) == [set()] * 8
+    assert alarms(store, catalog, runs=3, share=0.0) == [set()] * 3
 
 
 def test_a_leak_in_part_of_the_rows_is_caught(store: FeatureStore, catalog: Catalog) -> None:
     """Half of them is enough on 500 entities, and nothing else is blamed."""
-    assert alarms(store, catalog, runs=4, share=0.5) == [{"orders"}] * 4
+    assert alarms(store, catalog, runs=2, share=0.5) == [{"orders"}] * 2
 
 
 @pytest.mark.soak

@@ -365,17 +365,17 @@ def test_a_forked_child_opens_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["embedded", pytest.param("redis", marks=pytest.mark.service)])
 def test_killed_materialisations_leave_the_last_good_generation(engine: str, tmp_path: Path) -> None:
-    """Two readers read all the while a writer is killed again and again, at any moment."""
-    _kill_rounds(engine, tmp_path, rounds=2)
+    """Somebody reads all the while a writer is killed again and again, at any moment."""
+    _kill_rounds(engine, tmp_path, rounds=2, readers=1)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("engine", ["embedded", pytest.param("redis", marks=pytest.mark.service)])
 def test_killed_materialisations_leave_the_last_good_generation_for_long(engine: str, tmp_path: Path) -> None:
-    _kill_rounds(engine, tmp_path, rounds=60)
+    _kill_rounds(engine, tmp_path, rounds=60, readers=2)
 
 
-def _kill_rounds(engine: str, tmp_path: Path, *, rounds: int) -> None:
+def _kill_rounds(engine: str, tmp_path: Path, *, rounds: int, readers: int) -> None:
     where = engine
     if engine == "redis":
         redis_there()
@@ -385,8 +385,8 @@ def _kill_rounds(engine: str, tmp_path: Path, *, rounds: int) -> None:
     writer = _process("write", home, where)
     assert writer.stdout is not None
     writer.stdout.readline()
-    readers = [_process("read", home, where) for _ in range(2)]
-    for reader in readers:
+    reading = [_process("read", home, where) for _ in range(readers)]
+    for reader in reading:
         assert reader.stdout is not None
         assert reader.stdout.readline().strip() == "reading"
     for number in range(rounds):
@@ -400,7 +400,7 @@ def _kill_rounds(engine: str, tmp_path: Path, *, rounds: int) -> None:
         if where != "embedded":  # its lock would hold the next one up for as long as a build may take
             _unlock(where)
     (home.path / "stop").touch()
-    for reader in readers:
+    for reader in reading:
         reads, torn, problems, generations = json.loads(reader.communicate(timeout=30)[0])
         assert (torn, problems) == (0, [""])
         assert reads > rounds

@@ -1,4 +1,8 @@
-"""What the storage tests run in processes of their own, and the pool that runs it (spawned, never forked)."""
+"""What the storage tests run in processes of their own, and the pool that runs it.
+
+Never forked from the tests, which have threads, but from a server that has imported what they need and done
+nothing yet.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,9 @@ AT = datetime(2026, 10, 5, 9, 0, tzinfo=UTC)
 
 
 def pool(processes: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mangaassist.storage.tables", __name__])
+    return ProcessPoolExecutor(processes, mp_context=context)
 
 
 def run(processes: int, work: Any, arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
