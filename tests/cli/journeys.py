@@ -60,7 +60,8 @@ _SAYINGS = {
 _SINCE = datetime(2024, 9, 2, 9, 0, tzinfo=UTC)
 _COLUMNS = "--text-column text --label-column label"
 
-# Minutes instead of weeks, so that a rollout passes on the system's own clock.
+# Minutes instead of weeks, so that a rollout passes on the system's own clock, and no limit that a busy
+# machine would miss.
 _ROLLOUT = """
     rollout=RolloutPolicy(
         shadow=timedelta(0),
@@ -174,7 +175,9 @@ def new_story(shell: Shell, name: str = STORY, *, quick: bool = False) -> Path:
         path = folder / "story.py"
         text = path.read_text(encoding="utf-8")
         text = text.replace("import LabelPolicy,", "import CanaryStage, LabelPolicy, RolloutPolicy,")
-        path.write_text(text.replace('    residency="us",\n', f'    residency="us",{_ROLLOUT}'), "utf-8")
+        text = text.replace('    residency="us",\n', f'    residency="us",{_ROLLOUT}')
+        slow = 'Threshold("latency.p95_ms", minimum=1000.0),'
+        path.write_text(text.replace("    thresholds=(\n", f"    thresholds=(\n        {slow}\n"), "utf-8")
     return folder
 
 
@@ -194,8 +197,10 @@ def trained_home(folder: Path, *, quick: bool = False) -> Shell:
     return shell
 
 
-def traffic(shell: Shell, n: int = 150, *, name: str = STORY) -> None:
+def traffic(shell: Shell, n: int = 150, *, name: str = STORY, failing: str = "") -> None:
     """``n`` shoppers through the real router and model server, logged with their outcomes.
+
+    Every answer of the arm ``failing`` is written down as an exception.
 
     Their latencies are written down as one and the same, because a busy machine would fail the canary.
     """
@@ -212,7 +217,13 @@ def traffic(shell: Shell, n: int = 150, *, name: str = STORY) -> None:
         for index, row in zip(range(n), _endless(GOLDEN), strict=False)
     ]
     answers = [router.serve(name, request) for request in requests]
-    log.write([replace(record, latency_ms=1.0) for answer in answers for record in answer.records])
+    log.write(
+        [
+            replace(record, latency_ms=1.0, error="ValueError" if record.arm == failing else record.error)
+            for answer in answers
+            for record in answer.records
+        ]
+    )
     log.write_outcomes([Outcome(request.request_id, name, True, now) for request in requests])
     log.close()
 

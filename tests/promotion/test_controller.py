@@ -20,9 +20,10 @@ from mangaassist.core.story import CanaryStage, RolloutPolicy
 from mangaassist.core.verdict import Action, Decision, Status
 from mangaassist.promotion.accumulator import EvidenceAccumulator
 from mangaassist.promotion.baseline import against_baseline
-from mangaassist.promotion.controller import Controller, rollback_seconds
+from mangaassist.promotion.controller import Controller
 from mangaassist.promotion.readers import Acknowledged
 from mangaassist.promotion.registry import Registry
+from mangaassist.promotion.rollbacks import rollback_seconds
 from mangaassist.promotion.stages import holdout_share
 from mangaassist.promotion.versions import VersionStatus
 

@@ -26,7 +26,8 @@ class Traffic:
         errors: chance of an exception, likewise; ``exception`` names the challenger's.
         latency_ms: median latency, likewise.
         disagreement: chance that the challenger gives another label.
-        delay: from a request to its outcome.
+        delay: from a request to its outcome; ``bad_news``: how much later it comes from a request that the
+            challenger did not resolve.
     """
 
     seed: int = 7
@@ -38,6 +39,7 @@ class Traffic:
     exception: str = "TimeoutError"
     disagreement: float = 0.03
     delay: timedelta = timedelta(hours=1)
+    bad_news: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
         self.generator = np.random.default_rng(self.seed)
@@ -68,13 +70,10 @@ class Traffic:
             other = "something_else" if self.generator.random() < self.disagreement else label
             copy = {**base, "request_id": f"r{self.serial}:shadow"}
             yield self._row(copy, "shadow", "challenger", deployment, other, shadow_of=f"r{self.serial}")
-        self.waiting.append(
-            {
-                "request_id": f"r{self.serial}",
-                "resolved": bool(self.generator.random() < self.resolved[who]),
-                "known_at": at + self.delay,
-            }
-        )
+        resolved = bool(self.generator.random() < self.resolved[who])
+        late = self.bad_news if who == "challenger" and not resolved else timedelta(0)
+        known_at = at + self.delay + late
+        self.waiting.append({"request_id": f"r{self.serial}", "resolved": resolved, "known_at": known_at})
 
     def _row(
         self,

@@ -13,7 +13,8 @@ from tests.serving.test_live import flip_a_byte
 from mangaassist.core.home import Home
 from mangaassist.core.verdict import Action
 from mangaassist.promotion.accumulator import EvidenceAccumulator, rebuild
-from mangaassist.promotion.controller import Controller, rollback_seconds
+from mangaassist.promotion.controller import Controller
+from mangaassist.promotion.rollbacks import rollback_seconds
 from mangaassist.promotion.versions import VersionStatus
 from mangaassist.serving.prediction_log import OUTCOME_SCHEMA
 from mangaassist.serving.router import Arm, Request, assign

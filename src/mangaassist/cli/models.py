@@ -13,7 +13,9 @@ from mangaassist.cli.session import (
     NameArgument,
     ReasonOption,
     Session,
+    VersionArgument,
     session,
+    show_decision,
 )
 from mangaassist.core.errors import ExitCode
 
@@ -137,20 +139,9 @@ def promote(
     context: typer.Context, name: NameArgument, home: HomeOption = None, as_json: JsonOption = False
 ) -> None:
     """Judge the running stage on the evidence so far and advance, hold (exit 0) or roll back (exit 1)."""
-    from mangaassist.cli import render
-    from mangaassist.core.verdict import Action
     from mangaassist.lifecycle.rollout import judge_now
 
-    here = session(context, home, as_json)
-    decision = judge_now(here.platform(), name)
-
-    def text() -> None:
-        render.verdicts(decision.verdicts)
-        typer.echo(f"{decision.action}: {decision.reason}")
-
-    here.answer(decision.as_dict(), text)
-    if decision.action in (Action.ROLL_BACK, Action.REFUSE):
-        raise typer.Exit(ExitCode.REFUSED)
+    show_decision(session(context, home, as_json), lambda platform: judge_now(platform, name))
 
 
 def rollback(
@@ -197,7 +188,7 @@ def freeze(
 def explain(
     context: typer.Context,
     name: NameArgument,
-    version: Annotated[int, typer.Argument(metavar="VERSION")],
+    version: VersionArgument,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:

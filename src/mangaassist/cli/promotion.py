@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mangaassist.cli.session import HomeOption, JsonOption, NameArgument, Session, session
+from mangaassist.cli.session import (
+    ActorOption,
+    HomeOption,
+    JsonOption,
+    NameArgument,
+    ReasonOption,
+    Session,
+    VersionArgument,
+    session,
+    show_decision,
+)
 
 if TYPE_CHECKING:
     from mangaassist.core.story import Story
@@ -130,6 +140,7 @@ def _delays(rule: dict[str, Any]) -> tuple[int | None, int | None, str]:
     return rule["median_looks"], rule["p90_looks"], f"{rule['never_share']:.1%}"
 
 
+RoleOption = Annotated[str, typer.Option("--role", help="In which role you answer for it, for the ledger.")]
 PolicyOption = Annotated[
     Path | None,
     typer.Option("--policy", help="A gate policy; default the story's own.", exists=False, dir_okay=False),
@@ -206,6 +217,56 @@ def trust(
         typer.echo(f"The next canary is extended: {why}" if why else "The next canary goes as planned.")
 
     here.answer(body, text)
+
+
+@app.command()
+def review(
+    context: typer.Context,
+    name: NameArgument,
+    version: VersionArgument,
+    *,
+    reason: ReasonOption,
+    role: RoleOption,
+    actor: ActorOption = "operator",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Accept the disagreements of a version in shadow, after having looked at them."""
+    from mangaassist.lifecycle.second_looks import review as run
+
+    here = session(context, home, as_json)
+    body = run(here.platform(), name, version, actor=actor, role=role, reason=reason)
+    here.answer(body, lambda: typer.echo(body["sentence"]))
+
+
+@app.command()
+def reenable(
+    context: typer.Context,
+    name: NameArgument,
+    version: VersionArgument,
+    *,
+    reason: ReasonOption,
+    role: RoleOption,
+    actor: ActorOption = "operator",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start an aborted canary again, when it did no worse than the hour before it: a false alarm."""
+    from mangaassist.lifecycle.second_looks import reenable as run
+
+    here = session(context, home, as_json)
+    body = run(here.platform(), name, version, actor=actor, role=role, reason=reason)
+    here.answer(body, lambda: typer.echo(body["sentence"]))
+
+
+@app.command()
+def revise(
+    context: typer.Context, name: NameArgument, home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """Judge the champion's canary again with outcomes that came late; harm takes it back (exit 1)."""
+    from mangaassist.lifecycle.second_looks import revise_now
+
+    show_decision(session(context, home, as_json), lambda platform: revise_now(platform, name))
 
 
 def _under(platform: Platform, name: str, file: Path | None) -> Story:

@@ -7,11 +7,18 @@ from typing import Annotated
 
 import typer
 
-from mangaassist.cli.session import ActorOption, HomeOption, JsonOption, NameArgument, ReasonOption, session
+from mangaassist.cli.session import (
+    ActorOption,
+    HomeOption,
+    JsonOption,
+    NameArgument,
+    ReasonOption,
+    VersionArgument,
+    session,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Registered versions: list, compare, sign, copy.")
 
-VersionArgument = Annotated[int, typer.Argument(metavar="VERSION")]
 RegionOption = Annotated[
     str | None, typer.Option(help="us, jp, eu, ...", show_default="the region of the settings")
 ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from mangaassist.core.verdict import Decision
     from mangaassist.lifecycle.platform import Platform
 
 DEFAULT_HOME = Path(".mangaassist")
@@ -26,6 +27,7 @@ HomeOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the story.")]
+VersionArgument = Annotated[int, typer.Argument(metavar="VERSION")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the ledger.")]
 ActorOption = Annotated[
     str, typer.Option("--actor", envvar="MANGAASSIST_ACTOR", help="Who is acting, for the ledger.")
@@ -81,3 +83,20 @@ def session(context: typer.Context, home: Path | None, as_json: bool) -> Session
     outer: Session | None = context.find_root().obj
     chosen = home or (outer.home if outer else None) or DEFAULT_HOME
     return Session(chosen, as_json or (outer.as_json if outer else False))
+
+
+def show_decision(here: Session, decide: Callable[[Platform], Decision]) -> None:
+    """Answer with a decision; one that stops or takes back is a refusal."""
+    from mangaassist.cli import render
+    from mangaassist.core.errors import ExitCode
+    from mangaassist.core.verdict import Action
+
+    decision = decide(here.platform())
+
+    def text() -> None:
+        render.verdicts(decision.verdicts)
+        typer.echo(f"{decision.action}: {decision.reason}")
+
+    here.answer(decision.as_dict(), text)
+    if decision.action in (Action.ROLL_BACK, Action.REFUSE):
+        raise typer.Exit(ExitCode.REFUSED)

@@ -43,15 +43,20 @@ class Action(StrEnum):
     ROLL_BACK = "roll_back"
     FREEZE = "freeze"
     RELEASE = "release"
+    REVIEW = "review"
+    REENABLE = "reenable"
     READ_CUSTOMER_DATA = "read_customer_data"
 
 
 _ON_DUTY = frozenset({Role.ENGINEER, Role.DIRECTOR, Role.INCIDENT_COMMANDER})
+_ANSWERING = frozenset({Role.DIRECTOR, Role.INCIDENT_COMMANDER})
 ALLOWED: Mapping[Action, frozenset[Role]] = {
     Action.RECORD_CHANGE: _ON_DUTY,
     Action.ROLL_BACK: _ON_DUTY,
     Action.FREEZE: _ON_DUTY,
-    Action.RELEASE: frozenset({Role.DIRECTOR, Role.INCIDENT_COMMANDER}),
+    Action.RELEASE: _ANSWERING,
+    Action.REVIEW: _ON_DUTY,
+    Action.REENABLE: _ANSWERING,
     Action.READ_CUSTOMER_DATA: _ON_DUTY,
 }
 
@@ -171,12 +176,21 @@ def require(token: Token, action: Action) -> None:
     Raises:
         Forbidden: naming the roles that may.
     """
-    if token.role not in ALLOWED[action]:
+    check_role(token.name, token.role, action)
+
+
+def check_role(name: str, role: str, action: Action) -> None:
+    """Refuse what ``name`` may not do in ``role``.
+
+    Raises:
+        InputError: there is no such role. Forbidden: naming the roles that may.
+    """
+    if _role(role) not in ALLOWED[action]:
         may = " or ".join(sorted(ALLOWED[action]))
         raise Forbidden(
             str(action),
             expected=f"the role {may}",
-            got=f"{token.name} as {token.role}",
+            got=f"{name} as {role}",
             next_step="Ask somebody who has it.",
         )
 

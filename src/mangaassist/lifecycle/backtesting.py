@@ -25,9 +25,9 @@ from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.release import CHAMPION_REPORT, FINDINGS, stored_report
 from mangaassist.promotion import stages, trust
 from mangaassist.promotion.controller import ACTOR, HELD, reviewer
-from mangaassist.promotion.controller import subject as promotion_subject
 from mangaassist.promotion.evidence import StageEvidence
 from mangaassist.promotion.requirements import subject as registry_subject
+from mangaassist.promotion.rollbacks import subject as promotion_subject
 from mangaassist.promotion.versions import (
     ADVANCED,
     CAP_SHADOW,

@@ -20,7 +20,7 @@ from mangaassist.lifecycle.auditing import Audit, audit_home
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.retrain import RetrainResult, retrain
 from mangaassist.lifecycle.shop import STORY, Shop
-from mangaassist.promotion.controller import rollback_seconds
+from mangaassist.promotion.rollbacks import rollback_seconds
 from mangaassist.simulation.annotators import Misreading
 from mangaassist.simulation.conversations import Season
 from mangaassist.simulation.world import Size, World, build_world

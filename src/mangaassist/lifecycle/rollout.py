@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
 
 from mangaassist.core.errors import Conflict, GateRefused, InputError
 from mangaassist.core.verdict import Decision
+from mangaassist.incidents.clock import ON_CALL
+from mangaassist.incidents.notices import Notice
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.promotion.accumulator import EvidenceAccumulator, rebuild
 from mangaassist.promotion.controller import Controller
 from mangaassist.promotion.evidence import StageEvidence
+from mangaassist.promotion.requirements import subject
+from mangaassist.promotion.versions import FAILED, ROLLED_BACK
 from mangaassist.serving.feature_reads import READS_SCHEMA, reads_spool, reads_table
 from mangaassist.serving.live import Readers
 from mangaassist.serving.prediction_log import (
@@ -21,6 +26,8 @@ from mangaassist.serving.prediction_log import (
     outcomes_table,
     predictions_table,
 )
+
+_PAGED_FOR = timedelta(days=1)
 
 
 def read_predictions(platform: Platform, name: str) -> pl.DataFrame:
@@ -79,7 +86,7 @@ def controller(platform: Platform) -> Controller:
 
 
 def judge_now(platform: Platform, name: str) -> Decision:
-    """One look at the running stage on everything logged so far; what follows is applied.
+    """One look at the running stage on everything logged so far; what follows is applied, an abort is paged.
 
     Raises:
         GateRefused: nothing is running, or a kill switch denies it. Conflict: somebody else moved it first.
@@ -87,7 +94,7 @@ def judge_now(platform: Platform, name: str) -> Decision:
     now, before = platform.clock.now(), platform.registry.deployment(name)
     evidence: StageEvidence = collect(platform, name).evidence(now)
     try:
-        return controller(platform).step(platform.story(name), evidence, now)
+        decision = controller(platform).step(platform.story(name), evidence, now)
     except InputError as error:
         after = platform.registry.deployment(name)
         if after.epoch == before.epoch:
@@ -99,6 +106,34 @@ def judge_now(platform: Platform, name: str) -> Decision:
             got=f"version {after.challenger} in {after.stage}" if after.challenger else "it is over",
             next_step="Somebody else moved it first: look at what it says now.",
         ) from error
+    page(platform, name)
+    return decision
+
+
+def page(platform: Platform, name: str) -> None:
+    """Put every automatic abort of the last day into the outbox, each once (PRO-3).
+
+    Read from the ledger, so that an abort whose judge was killed is paged by the next look.
+    """
+    now = platform.clock.now()
+    entries = [
+        entry
+        for kind in (FAILED, ROLLED_BACK)
+        for entry in platform.ledger.entries(subject=subject(name), kind=kind)
+        if entry.body.get("severity") and now - entry.at <= _PAGED_FOR
+    ]
+    for entry in entries:
+        version, decision = entry.body["version"], entry.body["decision"]
+        what = "was taken back after its promotion" if entry.kind == ROLLED_BACK else "was taken back"
+        notice = Notice(
+            f"{entry.subject}/{entry.sequence}",
+            entry.body["severity"],
+            f"{name}: version {version} {what}",
+            f"{decision['reason']}\nEverything about it: mangaassist explain {name} {version}",
+            (ON_CALL,),
+            runbook="canary_abort",
+        )
+        platform.outbox.put(notice, at=now)
 
 
 def roll_back(platform: Platform, name: str, *, actor: str, reason: str) -> dict[str, Any]:

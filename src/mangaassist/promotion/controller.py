@@ -8,65 +8,31 @@ promoted by a timeout: a stage undecided at its deadline rolls back.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from time import perf_counter
 from typing import Final
 
-from mangaassist.core.errors import GateRefused, InputError, Unavailable
+from mangaassist.core.errors import GateRefused, InputError
 from mangaassist.core.identity import canonical_json
 from mangaassist.core.story import Story
-from mangaassist.core.verdict import Action, Decision, Status, Verdict, decide
+from mangaassist.core.verdict import Action, Decision, decide
+from mangaassist.governance.switches import require_reason
 from mangaassist.promotion import stages, trust
 from mangaassist.promotion.baseline import baseline_verdicts
 from mangaassist.promotion.evidence import StageEvidence
-from mangaassist.promotion.readers import Acknowledged, Reader
+from mangaassist.promotion.readers import Reader
 from mangaassist.promotion.registry import Registry
+from mangaassist.promotion.rollbacks import Rollback, measure, subject
 from mangaassist.promotion.versions import CAP_SHADOW, SHADOW, Deployment
 from mangaassist.storage.ledger import Entry, Ledger
 
 HELD: Final = "promotion.held"
-MEASURED: Final = "promotion.rollback_measured"
+REVISED: Final = "promotion.revised"
 REVIEWED: Final = "promotion.shadow_reviewed"
 ACTOR: Final = "promotion-controller"
 PAGE: Final = "SEV-3"
-
-
-@dataclass(frozen=True, slots=True)
-class Rollback:
-    """One rollback, timed (PRO-4).
-
-    Attributes:
-        version: the version taken back.
-        deployment: who answers after it.
-        seconds: from the decision until the last reader served the new deployment, wall clock.
-        readers: how many readers were waited for.
-        limit: the seconds the story's policy allows.
-        expired: those among them that were cut off and counted by the end of their lease.
-    """
-
-    story: str
-    version: int
-    deployment: Deployment
-    seconds: float
-    readers: int
-    limit: float
-    expired: tuple[str, ...] = ()
-
-    @property
-    def verdict(self) -> Verdict:
-        """PRO-4 as a verdict: an acceptance criterion, measured."""
-        status = Status.PASS if self.seconds <= self.limit else Status.FAIL
-        seen = f"as seen by the last of {self.readers} readers" if self.readers else "with nobody serving it"
-        if self.expired:
-            seen += f", {len(self.expired)} of them cut off and pinned by the end of their lease"
-        sentence = (
-            f"Version {self.version} was taken back in {self.seconds:.3f} s {seen} (limit {self.limit:g} s)."
-        )
-        return Verdict(
-            "rollback.seconds", status, sentence, value=self.seconds, threshold=self.limit, n=self.readers
-        )
 
 
 class Controller:
@@ -79,7 +45,7 @@ class Controller:
     def __init__(self, registry: Registry, *, readers: Sequence[Reader] = ()) -> None:
         self._registry = registry
         self._readers = tuple(readers)
-        self._last_hold: dict[str, tuple[str, ...]] = {}
+        self._last_hold: dict[tuple[str, str], tuple[str, ...]] = {}
 
     def step(self, story: Story, evidence: StageEvidence, now: datetime) -> Decision:
         """One look: judge the evidence, apply what follows, return the decision.
@@ -102,6 +68,34 @@ class Controller:
             return self._take_back(story, deployment, decision, evidence)
         return self._hold(story.name, decision, evidence)
 
+    def revise(self, story: Story, evidence: StageEvidence, now: datetime) -> Decision:
+        """Judge the canary that made the champion again, on what became known of it since (PRO-2).
+
+        A champion shown to have done harm after all is taken back as its canary would have been.
+
+        Args:
+            evidence: of that canary, with every outcome known by ``now``.
+
+        Raises:
+            InputError: it is about another version than the champion.
+            Conflict: somebody else moved the story between the look and the decision.
+        """
+        deployment = self._registry.deployment(story.name)
+        if (evidence.story, evidence.challenger) != (story.name, deployment.champion):
+            raise InputError(
+                "evidence",
+                expected=f"the canary of version {deployment.champion} of '{story.name}'",
+                got=f"{evidence.story}/{evidence.challenger}",
+                next_step="Collect it for the present champion.",
+            )
+        permissions = self._registry.switches.permissions(story.name)
+        decision = stages.judge_late(story, evidence, actor=ACTOR, at=now, policy=policy_digest(story))
+        if decision.action is Action.ROLL_BACK and permissions.may_promote:
+            return self._undo(story, deployment, decision, evidence)
+        if not permissions.may_promote:
+            decision = replace(decision, action=Action.HOLD, reason=permissions.sentence)
+        return self._hold(story.name, decision, evidence, kind=REVISED)
+
     def rollback(
         self, story: Story, *, actor: str, reason: str, at: datetime, to: int | None = None
     ) -> Rollback:
@@ -112,7 +106,7 @@ class Controller:
         Raises:
             GateRefused: there is nothing to go back to.
         """
-        _require_reason(reason)
+        require_reason(reason)
         started = perf_counter()
         deployment = self._registry.deployment(story.name)
         number = deployment.challenger if deployment.challenger is not None else deployment.champion
@@ -125,13 +119,13 @@ class Controller:
             )
         else:
             after = self._registry.rollback(story.name, decision=decision, to=to, epoch=deployment.epoch)
-        return self._measure(story, number or 0, after, started, at=at, actor=actor)
+        return self._measured(story, number or 0, after, decision, started)
 
     def review_disagreement(
         self, story: Story, number: int, *, actor: str, reason: str, at: datetime
     ) -> Entry:
         """Record that a person looked at the shadow's disagreements and accepts them (PRO-6)."""
-        _require_reason(reason)
+        require_reason(reason)
         self._registry.get(story.name, number)
         return self._registry.ledger.append(
             kind=REVIEWED,
@@ -142,18 +136,27 @@ class Controller:
         )
 
     def reenable(
-        self, story: Story, number: int, evidence: StageEvidence, *, actor: str, reason: str, at: datetime
+        self,
+        story: Story,
+        number: int,
+        evidence: StageEvidence,
+        *,
+        actor: str,
+        reason: str,
+        at: datetime,
+        role: str = "",
     ) -> Deployment:
         """Start an aborted canary again after a false alarm (PRO-3).
 
         Args:
+            role: in which the actor answers for it; stays in the ledger.
             evidence: the aborted canary with the hour before it as its hold-out, as
                 :func:`mangaassist.promotion.baseline.against_baseline` makes it.
 
         Raises:
             GateRefused: the canary breaks a rule against that hour, too.
         """
-        _require_reason(reason)
+        require_reason(reason)
         if (evidence.story, evidence.challenger) != (story.name, number):
             raise InputError(
                 "evidence",
@@ -179,6 +182,7 @@ class Controller:
             holdout=stages.holdout_share(story.rollout),
             decision=decision,
             evidence=self._store(evidence),
+            role=role,
         )
 
     def _judge(
@@ -252,27 +256,63 @@ class Controller:
             evidence=digest,
             severity=PAGE if deployment.in_canary else None,
         )
-        self._measure(story, number, after, started, at=decision.at, actor=decision.actor)
+        self._measured(story, number, after, decision, started)
         return decision
 
-    def _hold(self, story: str, decision: Decision, evidence: StageEvidence) -> Decision:
-        """Record a hold when it is not the one recorded last."""
-        standing = (str(evidence.challenger), evidence.stage, str(decision.action), *_standing(decision))
-        if self._last_hold.get(story) is None:
-            self._last_hold[story] = self._recorded_hold(story)
-        if self._last_hold[story] == standing:
+    def _undo(
+        self, story: Story, deployment: Deployment, decision: Decision, evidence: StageEvidence
+    ) -> Decision:
+        """The champion before comes back; a challenger compared with the present one has lost its measure."""
+        started = perf_counter()
+        digest, decision = self._documented(evidence, decision)
+        if deployment.challenger is not None:
+            reason = f"Version {deployment.champion}, which it was compared with, is taken back."
+            about = f"{story.name}/{deployment.challenger}"
+            withdrawn = replace(decision, subject=about, reason=reason, verdicts=())
+            deployment = self._registry.fail(
+                story.name, deployment.challenger, decision=withdrawn, epoch=deployment.epoch
+            )
+        after = self._registry.rollback(
+            story.name, decision=decision, epoch=deployment.epoch, evidence=digest, severity=PAGE
+        )
+        self._measured(story, evidence.challenger, after, decision, started)
+        return decision
+
+    def _measured(
+        self, story: Story, version: int, after: Deployment, decision: Decision, started: float
+    ) -> Rollback:
+        return measure(
+            self._registry.ledger,
+            self._readers,
+            story,
+            version,
+            after,
+            started=started,
+            actor=decision.actor,
+            at=decision.at,
+        )
+
+    def _hold(self, story: str, decision: Decision, evidence: StageEvidence, *, kind: str = HELD) -> Decision:
+        """Record a hold, or a second judgement, when it is not the one recorded last."""
+        number = evidence.challenger
+        standing = (str(number), evidence.stage, str(decision.action), *_standing(decision))
+        if self._last_hold.get((kind, story)) is None:
+            # A second judgement that says what the promotion said is none.
+            said = (str(number), evidence.stage, str(Action.PROMOTE)) if kind == REVISED else ()
+            self._last_hold[kind, story] = self._recorded_hold(story, kind) or said
+        if self._last_hold[kind, story] == standing:
             return decision
         digest, decision = self._documented(evidence, decision)
         body = {"decision": decision.as_dict(), "evidence": digest, "standing": list(standing)}
         self._registry.ledger.append(
-            kind=HELD, subject=subject(story), body=body, actor=decision.actor, at=decision.at
+            kind=kind, subject=subject(story), body=body, actor=decision.actor, at=decision.at
         )
-        self._last_hold[story] = standing
+        self._last_hold[kind, story] = standing
         return decision
 
-    def _recorded_hold(self, story: str) -> tuple[str, ...]:
-        """The hold an earlier process recorded last."""
-        found = self._registry.ledger.entries(subject=subject(story), kind=HELD)
+    def _recorded_hold(self, story: str, kind: str) -> tuple[str, ...]:
+        """What an earlier process recorded last."""
+        found = self._registry.ledger.entries(subject=subject(story), kind=kind)
         return tuple(found[-1].body["standing"]) if found else ()
 
     def _documented(self, evidence: StageEvidence, decision: Decision) -> tuple[str, Decision]:
@@ -283,40 +323,6 @@ class Controller:
 
     def _store(self, evidence: StageEvidence) -> str:
         return self._registry.artifacts.put(canonical_json(evidence.as_dict()), durable=True)
-
-    def _measure(
-        self, story: Story, version: int, after: Deployment, started: float, *, at: datetime, actor: str
-    ) -> Rollback:
-        limit, safe, late = story.rollout.rollback_within, Acknowledged(0), None
-        try:
-            for reader in self._readers:
-                safe += reader.acknowledge(story.name, after.epoch, within=limit, withdrawn=version)
-        except Unavailable as error:
-            late = error
-        seconds = perf_counter() - started
-        measured = Rollback(
-            story.name, version, after, seconds, safe.readers, limit.total_seconds(), safe.expired
-        )
-        body = {
-            "version": version,
-            "epoch": after.epoch,
-            "seconds": seconds,
-            "readers": safe.readers,
-            "expired": list(safe.expired),
-            "late": str(late) if late else None,
-            "verdict": measured.verdict.as_dict(),
-        }
-        self._registry.ledger.append(
-            kind=MEASURED, subject=subject(story.name), body=body, actor=actor, at=at
-        )
-        if late is not None:
-            raise late
-        return measured
-
-
-def subject(story: str) -> str:
-    """The ledger subject of what happens around a story's rollouts without moving them."""
-    return f"promotion/{story}"
 
 
 def reviewer(ledger: Ledger, story: str, number: int | None, *, before: int | None = None) -> str | None:
@@ -334,12 +340,6 @@ def reviewer(ledger: Ledger, story: str, number: int | None, *, before: int | No
 def policy_digest(story: Story) -> str:
     """``story.digest``, computed once: a controller asks for it at every look."""
     return story.digest
-
-
-def rollback_seconds(ledger: Ledger, story: str) -> list[tuple[int, float]]:
-    """(version, seconds) of every measured rollback of ``story``, oldest first."""
-    found = ledger.entries(subject=subject(story), kind=MEASURED)
-    return [(entry.body["version"], entry.body["seconds"]) for entry in found]
 
 
 def _standing(decision: Decision) -> list[str]:
@@ -363,14 +363,4 @@ def _check_evidence(deployment: Deployment, evidence: StageEvidence) -> None:
             expected=f"version {deployment.challenger} in {deployment.stage} since {deployment.since}",
             got=f"version {evidence.challenger} in {evidence.stage} since {evidence.since}",
             next_step="Collect it for the present deployment.",
-        )
-
-
-def _require_reason(reason: str) -> None:
-    if not reason.strip():
-        raise InputError(
-            "reason",
-            expected="a sentence saying why",
-            got="nothing",
-            next_step="Add --reason; it stays in the ledger.",
         )

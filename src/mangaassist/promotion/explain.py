@@ -13,9 +13,10 @@ from typing import Any
 from mangaassist.core.clock import isoformat
 from mangaassist.core.verdict import Decision, Verdict
 from mangaassist.governance.switches import GLOBAL_FREEZE, KIND, promotion_switch
-from mangaassist.promotion.controller import HELD, MEASURED, REVIEWED, subject
+from mangaassist.promotion.controller import HELD, REVIEWED, REVISED
 from mangaassist.promotion.registry import Registry
 from mangaassist.promotion.requirements import subject as registry_subject
+from mangaassist.promotion.rollbacks import MEASURED, subject
 from mangaassist.promotion.versions import (
     ADVANCED,
     FAILED,
@@ -35,8 +36,9 @@ _WHAT = {
     PROMOTED: "became champion",
     FAILED: "failed",
     ROLLED_BACK: "was rolled back; version {to} came back",
-    REENABLED: "was enabled again at {stage}",
+    REENABLED: "was enabled again at {stage}{as_role}",
     HELD: "held in {stage}",
+    REVISED: "was judged again on what became known since",
     REVIEWED: "had its disagreements reviewed",
     MEASURED: "rollback took {seconds:.3f} s, to the last of {readers} readers",
 }
@@ -103,7 +105,7 @@ def _entries(registry: Registry, version: Version) -> list[Entry]:
 
 def _is_about(entry: Entry, number: int) -> bool:
     body = entry.body
-    if entry.kind == HELD:
+    if entry.kind in (HELD, REVISED):
         return str(body["decision"]["subject"]).endswith(f"/{number}")
     return body.get("version") == number or body.get("to") == number
 
@@ -145,7 +147,8 @@ def _what(entry: Entry, version: Version, decision: Decision | None) -> str:
         return f"came back as champion when version {entry.body['version']} was rolled back"
     stage = decision.verdicts[0].name.split(".")[0] if decision and decision.verdicts else "its stage"
     severity = entry.body.get("severity")
-    what = _WHAT.get(entry.kind, entry.kind).format(**{"stage": stage, **entry.body})
+    as_role = f" as {entry.body['role']}" if entry.body.get("role") else ""
+    what = _WHAT.get(entry.kind, entry.kind).format(**{"stage": stage, "as_role": as_role, **entry.body})
     return f"{what} ({severity})" if severity else what
 
 

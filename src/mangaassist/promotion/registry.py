@@ -1,13 +1,11 @@
 """The model registry (PRO-1): versions and deployments of every story, kept in the ledger and nowhere else.
 
-State is the fold of a story's entries, cached by sequence and brought up to date incrementally. Every
-transition is a compare-and-swap on the subject ``registry/<story>``: of two processes that decide at the
-same moment exactly one writes, the other gets a Conflict and nothing has changed.
+Every transition is a compare-and-swap on the subject ``registry/<story>``: of two processes that decide at
+the same moment exactly one writes, the other gets a Conflict and nothing has changed.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -17,6 +15,7 @@ from mangaassist.core.story import CanaryStage
 from mangaassist.core.verdict import Decision
 from mangaassist.governance.signing import KeyRing
 from mangaassist.governance.switches import Switches
+from mangaassist.promotion.registry_reader import RegistryReader
 from mangaassist.promotion.requirements import (
     known,
     moved,
@@ -47,8 +46,7 @@ from mangaassist.promotion.versions import (
     Deployment,
     StoryState,
     Version,
-    VersionStatus,
-    fold,
+    canary_body,
 )
 from mangaassist.storage.artifacts import ArtifactStore
 from mangaassist.storage.ledger import Entry, Ledger
@@ -63,8 +61,8 @@ _BESIDE_DEPLOYMENTS = frozenset({REGISTERED, SIGNED})
 Build = Callable[[StoryState], Mapping[str, Any] | None]
 
 
-class Registry:
-    """The registry of one ledger; safe to share between threads.
+class Registry(RegistryReader):
+    """The registry of one ledger, as whoever moves something has it; safe to share between threads.
 
     Args:
         deployable: raises GateRefused for a version that this installation could not serve as it was trained.
@@ -79,56 +77,8 @@ class Registry:
         *,
         deployable: Callable[[Version], None] = lambda _: None,
     ) -> None:
-        self.ledger = ledger
-        self.artifacts = artifacts
-        self.keys = keys
-        self.switches = switches or Switches(ledger)
+        super().__init__(ledger, artifacts, keys, switches)
         self._deployable = deployable
-        self._lock = threading.RLock()
-        self._states: dict[str, StoryState] = {}
-        self._seen: dict[str, int] = {}
-
-    def state(self, story: str) -> StoryState:
-        """Everything known about ``story`` now; microseconds when nothing changed anywhere."""
-        with self._lock:
-            version = self.ledger.version()
-            state = self._states.get(story) or StoryState.empty(story)
-            if version > self._seen.get(story, 0):
-                for entry in self.ledger.entries(subject=subject(story), after=state.sequence):
-                    state = self._fold(state, entry)
-                self._states[story], self._seen[story] = state, version
-            return state
-
-    def deployment(self, story: str) -> Deployment:
-        """Who answers ``story`` now; an unknown story has an empty deployment."""
-        return self.state(story).deployment
-
-    def versions(self, story: str) -> list[Version]:
-        """Every version of ``story``, oldest first, failed ones included."""
-        return [version for _, version in sorted(self.state(story).versions.items())]
-
-    def latest(self, story: str) -> Version | None:
-        """The newest version that has not failed (PRO-1); None when there is none."""
-        standing = [one for one in self.versions(story) if one.status is not VersionStatus.FAILED_PROMOTION]
-        return standing[-1] if standing else None
-
-    def get(self, story: str, number: int) -> Version:
-        """One version.
-
-        Raises:
-            InputError: there is none of that number.
-        """
-        return known(self.state(story), number)
-
-    def verified(self, story: str, number: int) -> Version:
-        """One version whose artifact this region's key vouches for: what may be loaded (GOV-3).
-
-        Raises:
-            InputError: there is none of that number. IntegrityError: nobody trusted vouches for it.
-        """
-        version = self.get(story, number)
-        self.keys.verify(version.signatures, version.artifact, name=version.name)
-        return version
 
     def sign(
         self, story: str, number: int, *, region: str | None = None, actor: str, at: datetime
@@ -147,31 +97,6 @@ class Registry:
             return {"version": number, "signature": signature.as_dict()}
 
         return self._commit(story, SIGNED, build, actor=actor, at=at).versions[number]
-
-    def before_failure(self, story: str, number: int) -> tuple[Entry, Deployment]:
-        """The last entry that failed a version, and the deployment it ended.
-
-        Raises:
-            InputError: the version never failed.
-        """
-        state, found = StoryState.empty(story), None
-        for entry in self.ledger.entries(subject=subject(story)):
-            if entry.kind == FAILED and entry.body["version"] == number:
-                found = entry, state.deployment
-            state = self._fold(state, entry)
-        if found is None:
-            raise InputError(
-                f"{story}/{number}",
-                expected="a version that failed",
-                got=str(known(state, number).status),
-                next_step="Nothing has to be enabled again.",
-            )
-        return found
-
-    def stories(self) -> list[str]:
-        """Names of the stories that have a version, sorted."""
-        found = {entry.subject for entry in self.ledger.entries(kind=REGISTERED)}
-        return sorted(name.removeprefix(subject("")) for name in found)
 
     def register(
         self,
@@ -344,12 +269,21 @@ class Registry:
         return self._decided(story, FAILED, build, decision, epoch)
 
     def rollback(
-        self, story: str, *, decision: Decision, to: int | None = None, epoch: int | None = None
+        self,
+        story: str,
+        *,
+        decision: Decision,
+        to: int | None = None,
+        epoch: int | None = None,
+        evidence: str | None = None,
+        severity: str | None = None,
     ) -> Deployment:
         """Put an earlier champion back; the present one becomes failed_promotion.
 
         Args:
             to: which earlier champion; None for the one before.
+            evidence: digest of the stored evidence.
+            severity: "SEV-3" when nobody asked for it, so that somebody has to be paged.
 
         Raises:
             GateRefused: there is no earlier champion, ``to`` never was one, or a challenger is out.
@@ -360,7 +294,13 @@ class Registry:
             require_no_challenger(state.deployment)
             target = rollback_target(state, to)
             self._check_stored(state.versions[target].artifact, {})
-            return {"version": state.deployment.champion, "to": target, "decision": decision.as_dict()}
+            return {
+                "version": state.deployment.champion,
+                "to": target,
+                "decision": decision.as_dict(),
+                "evidence": evidence,
+                "severity": severity,
+            }
 
         return self._decided(story, ROLLED_BACK, build, decision, epoch)
 
@@ -373,8 +313,13 @@ class Registry:
         holdout: float,
         decision: Decision,
         evidence: str | None = None,
+        role: str = "",
     ) -> Deployment:
-        """Start the canary of an aborted version again after a false alarm (PRO-3)."""
+        """Start the canary of an aborted version again after a false alarm (PRO-3).
+
+        Args:
+            role: in which the decision's actor answers for it.
+        """
 
         def build(state: StoryState) -> Mapping[str, Any]:
             version = known(state, number)
@@ -385,7 +330,8 @@ class Registry:
             require_pass(version, decision)
             require_uncapped(version)
             self._deployable(version)
-            return canary_body(number, stage, holdout, decision, evidence, extended=before.extended)
+            body = canary_body(number, stage, holdout, decision, evidence, extended=before.extended)
+            return {**body, "role": role}
 
         return self._decided(story, REENABLED, build, decision, None)
 
@@ -449,40 +395,3 @@ class Registry:
                 next_step="Run the command again.",
             )
         return after
-
-    def _fold(self, state: StoryState, entry: Entry) -> StoryState:
-        self.switches.refresh()
-        allowed = self.switches.at(state.story, entry.sequence).may_promote
-        return fold(state, entry, allowed=allowed)
-
-    def _check_stored(self, artifact: str, documents: Mapping[str, str]) -> None:
-        self.artifacts.names(artifact)
-        for name, digest in documents.items():
-            if not self.artifacts.has(digest):
-                raise InputError(
-                    f"document '{name}'",
-                    expected="the digest of something in the artifact store",
-                    got=digest,
-                    next_step="Store the document before registering the version.",
-                )
-
-
-def canary_body(
-    number: int,
-    stage: CanaryStage,
-    holdout: float,
-    decision: Decision,
-    evidence: str | None,
-    *,
-    extended: str = "",
-) -> dict[str, Any]:
-    """What an entry that puts a version before ``stage.share`` of users says."""
-    return {
-        "version": number,
-        "stage": stage.name,
-        "share": stage.share,
-        "holdout": holdout,
-        "decision": decision.as_dict(),
-        "evidence": evidence,
-        "extended": extended,
-    }

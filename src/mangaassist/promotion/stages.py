@@ -71,6 +71,21 @@ def judge(
     )
 
 
+def judge_late(story: Story, evidence: StageEvidence, *, actor: str, at: datetime, policy: str) -> Decision:
+    """What is left of a promotion once late outcomes are in: the verdicts that rest on outcomes, again.
+
+    They are anytime-valid, so further looks cost no further false alarms; windows of the last minutes have
+    nothing more to say.
+    """
+    rollout = story.rollout
+    verdicts = [
+        *harm_verdicts(evidence, rollout, rollout.rules),
+        non_inferiority(evidence, rollout, rollout.rules),
+    ]
+    subject = f"{story.name}/{evidence.challenger}"
+    return decide(subject, enforce(verdicts, story.enforced), actor=actor, at=at, policy=policy)
+
+
 def planned(policy: RolloutPolicy, extended: str) -> RolloutPolicy:
     """``policy`` with the extended stage at its place in the ramp when there is a reason for one (EVA-3).
 

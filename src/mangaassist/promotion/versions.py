@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from mangaassist.core.clock import isoformat
+from mangaassist.core.story import CanaryStage
 from mangaassist.core.verdict import Action, Decision
 from mangaassist.governance.signing import Signature
 from mangaassist.storage.ledger import Entry
@@ -321,6 +322,27 @@ _FOLDS = {
     ROLLED_BACK: _rolled_back,
     SIGNED: _signed,
 }
+
+
+def canary_body(
+    number: int,
+    stage: CanaryStage,
+    holdout: float,
+    decision: Decision,
+    evidence: str | None,
+    *,
+    extended: str = "",
+) -> dict[str, Any]:
+    """What an entry that puts a version before ``stage.share`` of users says."""
+    return {
+        "version": number,
+        "stage": stage.name,
+        "share": stage.share,
+        "holdout": holdout,
+        "decision": decision.as_dict(),
+        "evidence": evidence,
+        "extended": extended,
+    }
 
 
 def _with_status(state: StoryState, changes: Mapping[int, VersionStatus]) -> StoryState:

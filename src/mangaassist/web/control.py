@@ -1,4 +1,5 @@
-"""Control over HTTP: roll back, freeze, release. Every call has a token, a role, a limit and an entry.
+"""Control over HTTP: roll back, review, re-enable, freeze, release. Every call has a token, a role, a limit
+and an entry.
 
 Freezing is open to everybody on duty, lifting a freeze to those who answer for it.
 """
@@ -20,6 +21,7 @@ from mangaassist.core.errors import TooMany
 from mangaassist.governance.access import Access, Action, Token, require
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.rollout import roll_back
+from mangaassist.lifecycle.second_looks import reenable, review
 from mangaassist.lifecycle.switches import set_switch
 
 PER_MINUTE = 30
@@ -28,8 +30,8 @@ PER_MINUTE = 30
 Reason = Annotated[str, Field(min_length=3, max_length=500)]
 
 
-class RollbackBody(BaseModel):
-    """Why a story goes back to its last known good version."""
+class ReasonBody(BaseModel):
+    """Why somebody moves a version by hand."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -115,12 +117,29 @@ def control_routes(platform: Platform, allowed: Callable[[Action], Authorize]) -
     """The control endpoints of one home."""
     router = APIRouter(prefix="/v1/control", tags=["control"])
     may_roll_back = Depends(allowed(Action.ROLL_BACK))
+    may_review, may_reenable = Depends(allowed(Action.REVIEW)), Depends(allowed(Action.REENABLE))
     may_freeze, may_release = Depends(allowed(Action.FREEZE)), Depends(allowed(Action.RELEASE))
 
     @router.post("/stories/{story}/rollback", summary="Back to the last known good version")
-    async def rollback(story: str, body: RollbackBody, token: Token = may_roll_back) -> dict[str, Any]:
+    async def rollback(story: str, body: ReasonBody, token: Token = may_roll_back) -> dict[str, Any]:
         platform.module(story)
         return await run_in_threadpool(roll_back, platform, story, actor=token.name, reason=body.reason)
+
+    @router.post("/stories/{story}/versions/{number}/review", summary="Accept the disagreements of a shadow")
+    async def accept(story: str, number: int, body: ReasonBody, token: Token = may_review) -> dict[str, Any]:
+        return await run_in_threadpool(by_hand, review, story, number, body, token)
+
+    @router.post(
+        "/stories/{story}/versions/{number}/reenable", summary="Start an aborted canary again: a false alarm"
+    )
+    async def again(story: str, number: int, body: ReasonBody, token: Token = may_reenable) -> dict[str, Any]:
+        return await run_in_threadpool(by_hand, reenable, story, number, body, token)
+
+    def by_hand(
+        move: Callable[..., dict[str, Any]], story: str, number: int, body: ReasonBody, token: Token
+    ) -> dict[str, Any]:
+        platform.module(story)
+        return move(platform, story, number, actor=token.name, role=token.role, reason=body.reason)
 
     def set_one(state: str, body: SwitchBody, token: Token) -> dict[str, Any]:
         return set_switch(
