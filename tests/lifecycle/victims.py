@@ -89,9 +89,13 @@ def _work(
 
 
 def attempt(
-    task: Callable[..., int], home: Path, *arguments: Any, fatal: int | None = None
+    task: Callable[..., int],
+    home: Path,
+    *arguments: Any,
+    fatal: int | None = None,
+    within: float | None = None,
 ) -> tuple[int, int]:
-    """Run ``task(home, *arguments)`` in a process of its own.
+    """Run ``task(home, *arguments)`` in a process of its own; kill it after ``within`` seconds, if given.
 
     Returns:
         Its exit code (-9 when it was killed) and how many changes it made (0 when it was killed).
@@ -99,11 +103,13 @@ def attempt(
     count = processes.Value("q", 0)
     victim = processes.Process(target=_work, args=(task, str(home), fatal, count, arguments))
     victim.start()
-    victim.join(120)
+    victim.join(600 if within is None else within)
     if victim.exitcode is None:
         victim.kill()
         victim.join()
-        raise TimeoutError(f"{task.__name__} hangs")
+        if within is None:
+            raise TimeoutError(f"{task.__name__} hangs")
+    assert victim.exitcode is not None
     return victim.exitcode, count.value
 
 

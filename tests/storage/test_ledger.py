@@ -193,8 +193,9 @@ def test_eight_processes_lose_and_double_nothing(engine_home: Home) -> None:
 
 
 @pytest.mark.soak
-def test_eight_processes_lose_and_double_nothing_for_long(engine_home: Home) -> None:
-    _count(engine_home, 500)
+def test_ten_thousand_transitions_from_eight_processes(engine_home: Home) -> None:
+    """Issue, numbers: the long form, every one of them a compare-and-swap on the same subject."""
+    _count(engine_home, 1250)
 
 
 @pytest.mark.parametrize("url", ["mysql://x", "not a url", "oracle+nothing://x"])

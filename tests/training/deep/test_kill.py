@@ -9,23 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.training.deep.victims import EVERY
 
 from mangaassist.training.deep.launch import INTERRUPTIONS
 
 
-def killed(folder: Path, *, seed: int, kills: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.training.deep.victims", str(folder), str(seed), str(kills)]
+def killed(folder: Path, *, seed: int, kills: int, every: int, epochs: int) -> dict[str, Any]:
+    numbers = (str(one) for one in (seed, kills, every, epochs))
+    command = [sys.executable, "-m", "tests.training.deep.victims", str(folder), *numbers]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def check(found: dict[str, Any], *, kills: int) -> None:
+def check(found: dict[str, Any], *, kills: int, every: int) -> None:
     # A checkpoint is named after its bytes: weights, optimiser, scheduler, generators and cursor.
     assert set(found["ends"]) == {found["expected"]}
-    assert 0 < found["most_redone"] <= EVERY
+    assert 0 < found["most_redone"] <= every
     counts = found["interruptions"]
     assert sum(died for died, _ in counts) >= kills
     # A kill before the attempt said so in the journal is none: nothing had begun.
@@ -35,10 +35,12 @@ def check(found: dict[str, Any], *, kills: int) -> None:
 
 def test_a_killed_training_ends_with_the_same_bits(tmp_path: Path) -> None:
     """TRN-3."""
-    check(killed(tmp_path, seed=11, kills=6), kills=6)
+    check(killed(tmp_path, seed=11, kills=6, every=7, epochs=4), kills=6, every=7)
 
 
 @pytest.mark.soak
-def test_killed_at_a_hundred_random_points(tmp_path: Path) -> None:
-    """TRN-3, the long form."""
-    check(killed(tmp_path, seed=12, kills=100), kills=100)
+@pytest.mark.parametrize(("every", "epochs"), [(7, 4), (500, 150)])
+def test_killed_at_a_hundred_random_points(tmp_path: Path, every: int, epochs: int) -> None:
+    """TRN-3, the long form; 150 epochs are 1,650 steps, with a checkpoint every 500 as it ships."""
+    found = killed(tmp_path, seed=12, kills=100, every=every, epochs=epochs)
+    check(found, kills=100, every=every)
