@@ -36,6 +36,7 @@ def jobs(platform: Platform) -> list[Job]:
         Job("alarms", _MINUTES, _kept(platform, alarms), Lane.WORK),
         Job("incidents", _MINUTES, _kept(platform, oncall.watch), Lane.WORK),
         Job("rollouts", 5 * _MINUTES, lambda: judge_rollouts(platform), Lane.WORK),
+        Job("late", 60 * _MINUTES, lambda: judge_again(platform), Lane.WORK),
         Job("drift", 5 * _MINUTES, _drift(platform), Lane.WORK),
         Job("features", 5 * _MINUTES, lambda: materialise(platform), Lane.WORK),
         Job("skew", 60 * _MINUTES, lambda: watch_features(platform), Lane.WORK),
@@ -56,14 +57,29 @@ def deliver(platform: Platform) -> str:
 
 def judge_rollouts(platform: Platform) -> str:
     """One look at every running rollout; what follows is applied (PRO-3)."""
-    from mangaassist.lifecycle.rollout import drain, judge_now
+    from mangaassist.lifecycle.rollout import drain, judge_now, page
 
     def look(name: str) -> str:
         drain(platform, name)
         if platform.registry.deployment(name).challenger is None:
+            page(platform, name)
             return ""
         decision = judge_now(platform, name)
         return f"{decision.subject}: {decision.action}." if decision.action is not Action.HOLD else ""
+
+    return _each(platform.registry.stories(), look, NO_MOVE)
+
+
+def judge_again(platform: Platform) -> str:
+    """One look at every new champion, with what became known since; harm takes it back (PRO-2)."""
+    from mangaassist.lifecycle.second_looks import revise_now
+
+    def look(name: str) -> str:
+        try:
+            decision = revise_now(platform, name)
+        except GateRefused:
+            return ""  # nothing became champion lately
+        return f"{decision.subject}: {decision.action}." if decision.action is Action.ROLL_BACK else ""
 
     return _each(platform.registry.stories(), look, NO_MOVE)
 
