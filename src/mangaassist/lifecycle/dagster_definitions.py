@@ -48,7 +48,7 @@ OFFLINE: Final = {
 
 RELEASE: Final = (REGISTRATION, SHADOW, CANARY)
 EVERY_MINUTES = {"rollouts": 5, "drift": 5, "features": 5, "incidents": 1, "alarms": 1}
-HOURLY = frozenset({"skew", "events"})
+HOURLY = frozenset({"skew", "events", "late"})
 
 
 def definitions(platform: Platform) -> dg.Definitions:
