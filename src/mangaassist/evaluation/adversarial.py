@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -37,14 +38,18 @@ def attack(
         curated: the story's own adversarial rows (role "adversarial"), evaluated as they are.
     """
     texts, labels = _sample(story, frame, seed, limit)
-    clean = _right(model, texts, labels)
+    hostile = {
+        name: [rewrite(text, _generator(seed, name, text)) for text in texts]
+        for name, rewrite in attacks.items()
+    }
+    answers = _answers(model, [*texts, *chain.from_iterable(hostile.values())])
+    clean = _right(answers, texts, labels)
     tried, survived = np.zeros(len(texts)), np.zeros(len(texts))
     found = []
-    for name, rewrite in attacks.items():
-        attacked = [rewrite(text, _generator(seed, name, text)) for text in texts]
+    for name, attacked in hostile.items():
         hit = [row for row, text in enumerate(attacked) if text != texts[row]]
         if hit:
-            right = _right(model, [attacked[row] for row in hit], [labels[row] for row in hit])
+            right = _right(answers, [attacked[row] for row in hit], [labels[row] for row in hit])
             tried[hit] += 1
             survived[hit] += right
             example = (texts[hit[0]], attacked[hit[0]])
@@ -95,11 +100,18 @@ def _generator(seed: int, name: str, text: str) -> np.random.Generator:
     return np.random.default_rng(int(digest_bytes(f"{seed}/{name}/{text}".encode())[:16], 16))
 
 
+def _answers(model: Model, texts: Sequence[str]) -> dict[str, str]:
+    """The label of every different text, asked for at once: to a model many spellings may read alike."""
+    different = list(dict.fromkeys(texts))
+    return {text: one.label for text, one in zip(different, model.predict(different), strict=True)}
+
+
 def _right(
-    model: Model, texts: Sequence[str], labels: Sequence[str]
+    answers: Mapping[str, str], texts: Sequence[str], labels: Sequence[str]
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    said = model.predict(list(texts))
-    return np.array([one.label == label for one, label in zip(said, labels, strict=True)], dtype=np.bool_)
+    return np.array(
+        [answers[text] == label for text, label in zip(texts, labels, strict=True)], dtype=np.bool_
+    )
 
 
 def _curated(story: Story, model: Model, curated: pl.DataFrame | None) -> Metric | None:
@@ -108,5 +120,5 @@ def _curated(story: Story, model: Model, curated: pl.DataFrame | None) -> Metric
     texts, labels = _sample(story, curated, 0, curated.height)
     if not texts:
         return None
-    right = _right(model, texts, labels)
+    right = _right(_answers(model, texts), texts, labels)
     return Metric.of(wilson(int(right.sum()), len(right)))

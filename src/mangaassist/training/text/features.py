@@ -66,7 +66,10 @@ class Vocabulary:
 
     def row(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Columns and weights of one raw text, each block of length 1."""
-        normalised = normalise(text)
+        return self.row_of(normalise(text))
+
+    def row_of(self, normalised: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """:meth:`row` of a text that is normalised already."""
         word_columns, word_weights = self.word.row(word_ngrams(normalised))
         columns, weights = self.character.row(character_ngrams(normalised))
         return (
