@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from mangaassist.cli.main import run
 from mangaassist.core.clock import SystemClock
 from mangaassist.core.home import Home
+from mangaassist.evaluation.latency import measure_latency
 from mangaassist.lifecycle.platform import Platform
 
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
@@ -82,6 +83,8 @@ def _work(
     task: Callable[..., int], home: str, fatal: int | None, count: Any, arguments: tuple[Any, ...]
 ) -> None:
     _quiet()
+    # A thousand timed answers are half of what a small retrain costs, and no change to be killed at.
+    measure_latency.__kwdefaults__["calls"] = 50
     changes = Changes(home, fatal)
     code = task(home, *arguments)
     count.value = changes.count

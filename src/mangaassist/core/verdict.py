@@ -7,7 +7,7 @@ A verdict is what one pure function found in one piece of evidence. Only a fresh
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -70,7 +70,9 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         """The verdict as a JSON object."""
-        return {**asdict(self), "status": str(self.status), "evidence": list(self.evidence)}
+        # By hand: every transition writes dozens, and dataclasses.asdict copies what cannot change.
+        flat = {name: getattr(self, name) for name in self.__slots__}
+        return {**flat, "status": str(self.status), "evidence": list(self.evidence)}
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> Verdict:
