@@ -11,8 +11,12 @@ import polars as pl
 import pytest
 from tests.cli.journeys import STORY, Shell, write
 
+from mangaassist.labels.records import Example, Label, examples_frame, labels_frame
+from mangaassist.labels.votes import current_examples
+
 AT = datetime(2026, 1, 5, tzinfo=UTC)
 CLASSES = ("order", "refund", "greeting")
+USER = {"user_id": "u1"}
 
 
 def lot_file(folder: Path, *, people: tuple[str, ...] = ("ann", "bo", "cy"), items: int = 40) -> Path:
@@ -92,16 +96,15 @@ def test_a_lot_without_overlap_is_insufficient(shell: Shell, tmp_path: Path) -> 
 
 
 def test_a_plan_goes_to_the_vendor_as_a_file(filled: Shell, tmp_path: Path) -> None:
-    """Nothing waits in a story whose texts all have labels; after a withdrawal nothing comes back to wait."""
+    """Texts only other sources labelled wait for people, once; then nothing does."""
+    assert filled.json("labels", "plan", STORY, "l0", "--actor", "ana")["items"] > 0
     refused = filled.error("labels", "plan", STORY, "l1", "--actor", "ana", code=2)
-    assert "unlabelled" in refused["expected"]
+    assert "without a vendor label" in refused["expected"]
     refused = filled.error("labels", "planned", STORY, "l1", "--out", str(tmp_path / "l1.csv"), code=2)
     assert refused["field"] == "lot"
 
 
 def test_planning_and_exporting(shell: Shell, tmp_path: Path) -> None:
-    from mangaassist.labels.records import Example, examples_frame
-
     platform = shell.platform()
     story, now = platform.story(STORY), platform.clock.now()
     rows = [Example(f"waiting text {n}", AT) for n in range(120)]
@@ -116,6 +119,46 @@ def test_planning_and_exporting(shell: Shell, tmp_path: Path) -> None:
     assert (counts.count("3"), counts.count("2")) == (10, 90)
     (planned,) = shell.json("labels", "lots", STORY)["planned"]
     assert (planned["lot"], planned["delivered"]) == ("l1", False)
+
+
+def test_an_audit_goes_to_the_vendor_and_comes_back(shell: Shell, tmp_path: Path) -> None:
+    """LAB-6 whole: the week's sample as a planned lot, labelled by people, imported, reviewed and judged."""
+    platform = shell.platform()
+    story, now = platform.story(STORY), platform.clock.now()
+    given = [Example(f"waiting text {n}", AT, group_id=f"talk-{n}", attributes=USER) for n in range(130)]
+    rows = examples_frame(given, model_target=STORY, ingested_at=now)
+    platform.labels.add_examples(story, rows)
+    says = [
+        Label(one, CLASSES[n % 3], "llm", AT, now, annotator_id="small-1/p-v1")
+        for n, one in enumerate(rows["example_id"])
+    ]
+    platform.labels.add_labels(story, labels_frame(says, model_target=STORY))
+    truth = {one.example_id: one.label for one in says}
+    out = tmp_path / "sample.csv"
+    made = shell.json("labels", "audit", STORY, "--export", str(out), "--actor", "ana")["export"]
+    assert (len(made["lots"]), made["items"]) == (1, 130)
+    assert made["lots"][0].startswith("audit-small-1/p-v1-")
+    sent = out.read_bytes()
+    assert shell.json("labels", "audit", STORY, "--export", str(out))["export"] == made
+    assert out.read_bytes() == sent
+    back = [
+        {"text": row["text"], "label": truth[row["example_id"]], "who": who, "lot": row["lot"]}
+        for row in csv.DictReader(sent.decode().splitlines())
+        for who in ("ann", "bo", "cy")[: int(row["annotations"])]
+    ]
+    columns = ("--annotator-column", "who", "--lot-column", "lot", "--source", "vendor")
+    read = ("--text-column", "text", "--label-column", "label")
+    shell("labels", "import", STORY, str(write(tmp_path / "back.csv", back)), *read, *columns)
+    before = shell.json("labels", "audit", STORY)["audits"][0]
+    assert (before["verdict"]["n"], len(before["to_label"])) == (0, 130)  # not before the lot is reviewed
+    (lot,) = shell.json("labels", "review", STORY, "--actor", "lead")["lots"]
+    assert (lot["outcome"], lot["overlap"]["status"]) == ("accepted", "pass")
+    after = shell.json("labels", "audit", STORY)["audits"][0]
+    assert (after["verdict"]["status"], after["verdict"]["n"], after["to_label"]) == ("pass", 130, [])
+    # The vendor's file says nothing about users and conversations; what was known about them stays.
+    kept = current_examples(platform.labels.examples(story))
+    assert set(kept["attributes"]) == set(rows["attributes"])
+    assert kept.sort("group_id")["group_id"].to_list() == rows.sort("group_id")["group_id"].to_list()
 
 
 def test_what_a_trained_example_went_into(trained: Shell) -> None:

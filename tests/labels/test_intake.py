@@ -18,6 +18,7 @@ from mangaassist.labels.consensus import consensus
 from mangaassist.labels.importing import Columns, ImportedFile, read_file
 from mangaassist.labels.intake import LabelStore
 from mangaassist.labels.records import EXAMPLES_TABLE, LABELS_TABLE
+from mangaassist.labels.votes import current_examples
 
 CONTENT = "text,label\nhello,greeting\nHello,chitchat\nwhere is it,order\nさようなら,greeting\n"
 
@@ -89,6 +90,24 @@ def test_the_same_file_twice_changes_nothing(
     other = store.import_file(STORY, file(tmp_path), source="llm")
     assert other.repeated is False
     assert other.label_versions == {"llm": 1}
+
+
+def test_a_file_leaves_what_it_does_not_speak_of(store: LabelStore, tmp_path: Path) -> None:
+    """Labels for texts on record: conversation, user and capture time stay where the file is silent."""
+    known = example("hello", group_id="talk-1", attributes={"user_id": "u1", "device": "mobile"})
+    store.add_examples(STORY, examples(known))
+    store.import_file(STORY, file(tmp_path), source="vendor")
+    (row,) = store.examples(STORY).filter(example_id=identity("hello")).iter_rows(named=True)
+    assert (row["group_id"], row["captured_at"]) == ("talk-1", BEFORE)
+    said = store.labels(STORY).filter(example_id=identity("hello"))
+    assert set(said.select("captured_at", "labeled_at").rows()) == {(BEFORE, NOW)}
+    path = tmp_path / "users.csv"
+    path.write_text("text,label,who\nhello,order,u2\n", encoding="utf-8")
+    theirs = read_file(path, Columns("text", "label", user="who"), now=NOW)
+    store.import_file(STORY, theirs, source="vendor")
+    (latest,) = current_examples(store.examples(STORY).filter(example_id=identity("hello"))).rows(named=True)
+    assert latest["attributes"] == '{"device":"mobile","user_id":"u2"}'
+    assert (latest["group_id"], latest["captured_at"]) == ("talk-1", BEFORE)
 
 
 def test_versions_grow_per_source(store: LabelStore, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_the_vendor_file_carries_the_texts_and_no_erased_one(store: LabelStore) 
     store.add_examples(STORY, examples(*(example(text) for text in texts)))
     plan_lot(store, STORY, "l1", size=40, seed=3, actor="ana")
     withdraw(store, STORY, [identity("質問1です")], actor="ana", reason="asked to be forgotten")
-    found = pl.read_csv(io.StringIO(vendor_file(store, STORY, "l1")))
+    found = pl.read_csv(io.StringIO(vendor_file(store, STORY, ["l1"])))
     assert found.columns == ["lot", "example_id", "language", "annotations", "text"]
     assert set(found["text"]) == set(texts) - {"質問1です"}
 

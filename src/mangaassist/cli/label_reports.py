@@ -64,7 +64,9 @@ def planned(
     from mangaassist.lifecycle.label_quality import export_plan
 
     here = session(context, home, as_json)
-    made = export_plan(here.platform(), name, lot, out)
+    platform = here.platform()
+    made = export_plan(platform, name, lot, out)
+    here.record_read(platform, f"texts of {name} to be labelled", rows=made["items"])
     here.answer(made, lambda: typer.echo(f"Wrote {made['items']:,} items of {lot} to {out}."))
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mangaassist.cli import label_events, label_reports
-from mangaassist.cli.session import HomeOption, JsonOption, NameArgument, session
+from mangaassist.cli.session import ActorOption, HomeOption, JsonOption, NameArgument, session
 
 app = typer.Typer(no_args_is_help=True, help="Labels: where they come from, and whether they can be trusted.")
 app.add_typer(label_events.app)
@@ -223,6 +223,10 @@ def audit(
     name: NameArgument,
     source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Roll a failing rule set or prompt back.")] = False,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="Write what is still to be labelled for the vendor.")
+    ] = None,
+    actor: ActorOption = "audit",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -230,10 +234,15 @@ def audit(
     from mangaassist.cli import render
     from mangaassist.core.errors import ExitCode
     from mangaassist.core.verdict import Status, Verdict
+    from mangaassist.lifecycle.label_quality import export_audit
     from mangaassist.lifecycle.labelling import audit_labels
 
     here = session(context, home, as_json)
-    done = audit_labels(here.platform(), name, source=source, apply=apply)
+    platform = here.platform()
+    done = audit_labels(platform, name, source=source, apply=apply)
+    if export is not None:
+        done["export"] = export_audit(platform, name, export, source=source, actor=actor)
+        here.record_read(platform, f"texts of {name} to be labelled", rows=done["export"]["items"])
 
     def text() -> None:
         if not done["audits"]:
@@ -248,7 +257,18 @@ def audit(
             )
             if one["rolled_back"]:
                 typer.echo(f"Rolled back; in force now: {one['now_in_force'] or 'nobody'}.")
+        if export is not None:
+            typer.echo(_exported(name, done["export"]))
 
     here.answer(done, text)
     if any(one["verdict"]["status"] == Status.FAIL and not one["rolled_back"] for one in done["audits"]):
         raise typer.Exit(ExitCode.REFUSED)
+
+
+def _exported(name: str, made: Mapping[str, Any]) -> str:
+    if not made["lots"]:
+        return "Nothing waits for the vendor; no file was written."
+    return (
+        f"Wrote {made['items']:,} examples of {', '.join(made['lots'])} to {made['file']}. When it is back: "
+        f"mangaassist labels import {name} FILE ..., labels review {name}, labels audit {name}."
+    )

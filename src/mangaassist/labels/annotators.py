@@ -16,13 +16,11 @@ from mangaassist.core.story import LabelPolicy, Story
 from mangaassist.core.verdict import Status, Verdict
 from mangaassist.labels.consensus import attach
 from mangaassist.labels.intake import LabelStore, subject
+from mangaassist.labels.overlap import ANNOTATED_BY
 from mangaassist.labels.pauses import Pause, pause, pauses, running
 from mangaassist.labels.votes import current_votes
 from mangaassist.stats.agreement import cohen_kappa
 from mangaassist.stats.intervals import Estimate, two_sided_z
-
-ANNOTATED_BY = "vendor"
-"""The family of sources whose annotators are people."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import polars as pl
 
 from mangaassist.core.clock import Clock
 from mangaassist.core.errors import Conflict
-from mangaassist.core.identity import canonical_text, digest, digest_bytes, example_id
-from mangaassist.core.language import Language
+from mangaassist.core.identity import digest, digest_bytes
 from mangaassist.core.story import Story
-from mangaassist.governance.redaction import PLACEHOLDERS, redact
+from mangaassist.governance.redaction import redact
+from mangaassist.labels import filing
 from mangaassist.labels.admission import admit_examples, admit_labels
 from mangaassist.labels.importing import ImportedFile
 from mangaassist.labels.pauses import hold, pauses
 from mangaassist.labels.records import (
     EXAMPLES_TABLE,
     LABELS_TABLE,
-    Example,
-    Label,
     arrow_schema,
     check_role,
-    examples_frame,
     family,
     frame_schema,
-    labels_frame,
 )
 from mangaassist.labels.votes import VOTE_KEY, current_examples, current_votes, erased, with_metadata
 from mangaassist.storage.artifacts import ArtifactStore
@@ -125,28 +120,27 @@ class LabelStore:
     ) -> Batch:
         """Add every row of ``file`` as an example of ``role`` and a label by ``source``.
 
-        A file without any times was captured and labelled at the moment it was first imported. Of annotators
-        with labelling times only news counts: what they were recorded to have said at that time, or have said
-        something else since, is left out, so that a project exported again and again adds what is new in it.
+        A file without any times was captured and labelled at the moment it was first imported. What is on
+        record about a text (conversation, user, when it was captured) stays where the file is silent. Of
+        annotators with labelling times only news counts: what they were recorded to have said at that time,
+        or have said something else since, is left out, so that a project exported again and again adds what
+        is new in it.
 
         Raises:
             InputError: for an unknown role or a source outside the story's policy.
         """
         check_role(role)
         family(source, story.labels)
-        identities = self._identities(story, file.rows["text"])
-        content = digest([file.digest, digest_bytes(_stated(file.rows).encode()), source, role])
+        identities = filing.identities(story, self.examples(story), file.rows["text"])
+        content = digest([file.digest, digest_bytes(filing.stated(file.rows).encode()), source, role])
         about = {"file": file.name, "file_digest": file.digest, "source": source, "role": role}
-        return self._add(
-            story,
-            content,
-            lambda at: self._held(
-                story,
-                self._news(story, _file_frames(story, file, identities, source=source, role=role, at=at)),
-            ),
-            actor=actor,
-            about=about,
-        )
+
+        def build(at: datetime) -> Mapping[str, pl.DataFrame]:
+            known = current_examples(self.examples(story)).filter(pl.col("role") == role)
+            made = filing.frames(story, file, identities, known, source=source, role=role, at=at)
+            return self._held(story, {**made, "labels": filing.news(self.labels(story), made["labels"])})
+
+        return self._add(story, content, build, actor=actor, about=about)
 
     def restate(self, story: Story, labels: pl.DataFrame, *, actor: str, about: Mapping[str, Any]) -> Batch:
         """Append ``labels`` in place of what the same annotators said; earlier records stay (LAB-8).
@@ -171,43 +165,19 @@ class LabelStore:
         """All rows of the story's labels table, every version; empty before the first batch."""
         return self._read("labels", story, LABELS_TABLE, snapshot)
 
-    def unlabelled(self, story: Story) -> pl.DataFrame:
-        """Examples nobody has a standing vote on, as last captured; those erased are left alone."""
+    def unlabelled(self, story: Story, *, by: str | None = None) -> pl.DataFrame:
+        """Examples without a standing vote, as last captured; those erased are left alone.
+
+        Args:
+            by: a family of sources; only its votes are looked at.
+        """
         labels = self.labels(story)
-        waiting = current_examples(self.examples(story)).join(
-            current_votes(labels), on="example_id", how="anti"
-        )
+        votes = current_votes(labels)
+        if by is not None:
+            source = pl.col("label_source")
+            votes = votes.filter((source == by) | source.str.starts_with(f"{by}_"))
+        waiting = current_examples(self.examples(story)).join(votes, on="example_id", how="anti")
         return waiting.filter(~pl.col("example_id").is_in(erased(labels).implode()))
-
-    def _news(self, story: Story, frames: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.DataFrame]:
-        """``frames`` without labels their annotators are recorded to have given, or to have changed since.
-
-        Records only ever grow in number, so repeating an interrupted batch never finds more to add.
-        """
-        records = with_metadata(self.labels(story)).drop_nulls("annotator_id")
-        key, said = list(VOTE_KEY), ["label", "labeled_at"]
-        last = records.group_by(key).agg(last=pl.col("labeled_at").max())
-        fresh = (
-            with_metadata(frames["labels"])
-            .join(records.select(*key, *said), on=[*key, *said], how="anti", nulls_equal=True)
-            .join(last, on=key, how="left", nulls_equal=True)
-            .filter(pl.col("last").is_null() | (pl.col("labeled_at") >= pl.col("last")))
-        )
-        return {**frames, "labels": fresh.select(list(LABELS_TABLE))}
-
-    def _identities(self, story: Story, texts: Iterable[str]) -> list[str]:
-        """The example of each text.
-
-        A vendor gets texts as they are stored and sends them back without what was taken out; such a text
-        names the example that is stored so, the first one of several.
-        """
-        marked = pl.col("text").str.contains_any(list(PLACEHOLDERS.values()))
-        stored = self.examples(story).filter(marked).sort("captured_at", "example_id", descending=True)
-        known = {
-            canonical_text(text): identity
-            for text, identity in stored.select("text", "example_id").iter_rows()
-        }
-        return [known.get(canonical_text(text)) or example_id(text, story.name) for text in texts]
 
     def _held(self, story: Story, frames: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.DataFrame]:
         """``frames`` with votes of paused annotators marked; which batch it is does not depend on that."""
@@ -353,67 +323,3 @@ def _content(frame: pl.DataFrame) -> str:
     """What makes two frames the same batch; versions and intake times are no part of it."""
     rows = frame.drop("label_version", "ingested_at", strict=False)
     return digest([frame.columns, digest_bytes(rows.write_ndjson().encode())])
-
-
-def _stated(rows: pl.DataFrame) -> str:
-    """The rows of a file as text, without the columns that say nothing in it."""
-    silent = {
-        **dict.fromkeys(("annotator_id", "lot", "labeled_at", "user_id")),
-        "escalation": False,
-        "metadata": "{}",
-    }
-    unused = [name for name, default in silent.items() if rows[name].eq_missing(default).all()]
-    return rows.drop(unused).write_ndjson()
-
-
-def _file_frames(
-    story: Story,
-    file: ImportedFile,
-    identities: Sequence[str],
-    *,
-    source: str,
-    role: str,
-    at: datetime,
-) -> dict[str, pl.DataFrame]:
-    """The rows of ``file`` for both tables; a text with several labels is one example with several votes.
-
-    Args:
-        identities: the example of each row.
-    """
-    examples: dict[str, Example] = {}
-    labels = []
-    first = _first_labelled(identities, file.rows["labeled_at"].to_list())
-    for identity, row in zip(identities, file.rows.iter_rows(named=True), strict=True):
-        captured = row["captured_at"] or first.get(identity, at)
-        language = Language(row["language"])
-        whose = {} if row["user_id"] is None else {"user_id": row["user_id"]}
-        group = row["group_id"] or identity
-        examples.setdefault(identity, Example(row["text"], captured, role, language, group, whose, file.name))
-        labels.append(
-            Label(
-                identity,
-                row["label"],
-                source,
-                captured,
-                row["labeled_at"] or at,
-                annotator_id=row["annotator_id"],
-                lot=row["lot"],
-                role=role,
-                escalation=row["escalation"],
-                metadata=orjson.loads(row["metadata"]),
-            )
-        )
-    rows = examples_frame(examples.values(), model_target=story.name, ingested_at=at)
-    return {
-        "examples": rows.with_columns(example_id=pl.Series(list(examples), dtype=pl.String())),
-        "labels": labels_frame(labels, model_target=story.name),
-    }
-
-
-def _first_labelled(identities: Sequence[str], times: Sequence[datetime | None]) -> dict[str, datetime]:
-    """When each text was first labelled, of those that say: by then it had been captured."""
-    first: dict[str, datetime] = {}
-    for identity, at in zip(identities, times, strict=True):
-        if at is not None:
-            first[identity] = min(at, first.get(identity, at))
-    return first

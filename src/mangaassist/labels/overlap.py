@@ -6,6 +6,7 @@ A vendor that chose the shared items itself could choose the easy ones, so the p
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -32,6 +33,9 @@ MINIMUM_ITEMS = 10
 TRIPLE_SHARE = 0.10
 COMPLETE = 0.95
 """Share of the planned items that must come back as planned; a few are always unreadable or late."""
+
+ANNOTATED_BY = "vendor"
+"""The family of sources whose annotators are people."""
 
 _PLANNED = "labels.lot_planned"
 _SCHEMA = {
@@ -118,9 +122,23 @@ def _shares(sizes: list[int], total: int) -> list[int]:
 
 
 def plan_lot(
-    store: LabelStore, story: Story, lot: str, *, size: int, seed: int, actor: str, role: str = "train"
+    store: LabelStore,
+    story: Story,
+    lot: str,
+    *,
+    size: int,
+    seed: int,
+    actor: str,
+    role: str = "train",
+    among: Collection[str] | None = None,
 ) -> PlannedLot:
-    """Choose ``size`` unlabelled examples at random, decide who of them is seen three times, write it down.
+    """Choose ``size`` examples at random, decide who of them is seen three times, and write it down.
+
+    Examples that people labelled already, or that are in another lot, are left out; what rules and models say
+    about an example does not keep it from people.
+
+    Args:
+        among: example ids to choose from; None for all.
 
     Raises:
         InputError: for an unprintable name or when nothing waits for labels.
@@ -129,12 +147,11 @@ def plan_lot(
     if not lot.strip() or not lot.isprintable():
         raise InputError("lot", expected="a name", got=repr(lot), next_step="Name it like en-2026-W47.")
     generator = np.random.default_rng(seed)
-    taken = planned(store, story)["example_id"].implode()
-    waiting = store.unlabelled(story).filter((pl.col("role") == role) & ~pl.col("example_id").is_in(taken))
+    waiting = waiting_for_people(store, story, role=role, among=among)
     if waiting.is_empty():
         raise InputError(
             f"lot '{lot}'",
-            expected=f"unlabelled {role} examples of '{story.name}'",
+            expected=f"{role} examples of '{story.name}' without a {ANNOTATED_BY} label",
             got="none that no other lot has",
             next_step="Add examples first.",
         )
@@ -166,6 +183,16 @@ def plan_lot(
         expected=head,
     )
     return PlannedLot(lot, plan, entry.at, actor, rows.height, triple, counts)
+
+
+def waiting_for_people(
+    store: LabelStore, story: Story, *, role: str = "train", among: Collection[str] | None = None
+) -> pl.DataFrame:
+    """Examples people have not labelled and no planned lot holds; ``among`` as for :func:`plan_lot`."""
+    taken = planned(store, story)["example_id"].implode()
+    waiting = store.unlabelled(story, by=ANNOTATED_BY)
+    wanted = pl.lit(True) if among is None else pl.col("example_id").is_in(list(among))
+    return waiting.filter(wanted & (pl.col("role") == role) & ~pl.col("example_id").is_in(taken))
 
 
 def _refuse_known(store: LabelStore, story: Story, lot: str) -> None:
@@ -222,14 +249,15 @@ def planned(store: LabelStore, story: Story, lot: str | None = None) -> pl.DataF
     return kept.select(list(_SCHEMA)).drop("plan").sort("lot", "example_id")
 
 
-def vendor_file(store: LabelStore, story: Story, lot: str) -> str:
-    """A planned lot as CSV for the vendor: lot, example_id, language, annotations (2 or 3), text.
+def vendor_file(store: LabelStore, story: Story, lots: Sequence[str]) -> str:
+    """Planned lots as CSV for the vendor: lot, example_id, language, annotations (2 or 3), text.
 
     Raises:
         InputError: for a lot nobody planned.
     """
     known = current_examples(store.examples(story)).unique("example_id", maintain_order=True)
-    waiting = planned(store, story, lot).join(known.select("example_id", "text"), on="example_id")
+    rows = pl.concat([planned(store, story, lot) for lot in lots])
+    waiting = rows.join(known.select("example_id", "text"), on="example_id", maintain_order="left")
     return waiting.select("lot", "example_id", "language", "annotations", "text").write_csv()
 
 

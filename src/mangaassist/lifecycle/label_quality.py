@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import polars as pl
 
 from mangaassist.core.errors import InputError
 from mangaassist.labels import archive as label_archive
-from mangaassist.labels import changes, escalations, overlap, withdrawals
+from mangaassist.labels import audits, changes, escalations, overlap, withdrawals
 from mangaassist.labels import versions as label_versions
 from mangaassist.labels.annotators import judged_votes, standings, watch
 from mangaassist.labels.intake import Batch, subject
@@ -35,14 +36,46 @@ def export_plan(platform: Platform, name: str, lot: str, path: Path) -> dict[str
     Raises:
         InputError: for a lot nobody planned or a path that cannot be written.
     """
-    text = overlap.vendor_file(platform.labels, platform.story(name), lot)
+    return {"story": name, "lot": lot, **_export(platform, name, [lot], path)}
+
+
+def _export(platform: Platform, name: str, lots: Sequence[str], path: Path) -> dict[str, Any]:
+    text = overlap.vendor_file(platform.labels, platform.story(name), lots)
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(
-            str(path), expected="a file that can be written", got=str(error), next_step="Pass another --out."
+            str(path),
+            expected="a file that can be written",
+            got=str(error),
+            next_step="Pass another path; the plan is kept.",
         ) from error
-    return {"story": name, "lot": lot, "file": str(path), "items": text.count("\n") - 1}
+    return {"file": str(path), "items": pl.read_csv(text.encode()).height}
+
+
+def export_audit(
+    platform: Platform, name: str, path: Path, *, source: str | None, actor: str
+) -> dict[str, Any]:
+    """Plan what this week's audits wait for as one lot per rule set and prompt, and write it for the vendor.
+
+    The lots come back as any planned lot does. The same week gives the same lots; an example that another lot
+    holds comes back with that one.
+
+    Raises:
+        InputError: for a source no rule set or prompt speaks for, or a path that cannot be written.
+    """
+    story, store = platform.story(name), platform.labels
+    known = {one.lot for one in overlap.planned_lots(store, story)}
+    lots = []
+    for one in audits.audit(store, story, source=source):
+        lot = f"audit-{one.labeller or one.source}-{one.week}"
+        among = one.to_label
+        if lot not in known and not overlap.waiting_for_people(store, story, among=among).is_empty():
+            overlap.plan_lot(store, story, lot, size=len(among), seed=0, actor=actor, among=among)
+            known.add(lot)
+        lots += [lot] if lot in known else []
+    made = _export(platform, name, lots, path) if lots else {"file": None, "items": 0}
+    return {"lots": lots, **made}
 
 
 def lots(platform: Platform, name: str) -> dict[str, Any]:
