@@ -33,11 +33,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist.incidents import calibration
-from mangaassist.incidents.alarms import TICKS_A_WEEK, Label, fleet_thresholds, rebased, tick, watch
+from mangaassist.incidents.alarms import (
+    MINUTE,
+    PACES,
+    TICK,
+    Label,
+    Pace,
+    fleet_thresholds,
+    rebased,
+    tick,
+    ticks_a_week,
+    watch,
+)
 from mangaassist.incidents.baselines import fit, hours_of
+from mangaassist.stats.domain import FloatArray
 
 GROUPS = ("realKnownCause", "realAdExchange")
-SERIES_TICKS = (1, 10, 50, 240, 480, 1440)
+SERIES_TICKS = (1, 10, 50, 240, 480, 960, 2880)
+_SERIES, _WEEKS = 200, 2
+_PARTS = 4
+"""A fleet of 480 is simulated in so many parts, so that a week of minutes needs 300 MB."""
 _CALM = 6
 _PROBATION = (0.15, 750)
 
@@ -189,41 +204,59 @@ def compare(series: Sequence[Recording]) -> dict[str, Any]:
     }
 
 
-def quiet_fleet(weeks: int, *, seed: int, noise: calibration.Noise | None = None) -> dict[str, Any]:
-    """False alarms a week of 480 quiet series."""
-    thresholds, alarms, watched = fleet_thresholds(480), 0, 0.0
-    for week in range(weeks):
-        generator = np.random.default_rng([seed, week])
-        residuals = calibration.quiet_residuals(1, 480, noise or calibration.Noise(), generator)
-        counted, ticks = calibration.false_alarms(residuals, thresholds)
-        alarms, watched = alarms + counted, watched + ticks
+def quiet_fleet(weeks: float, *, seed: int, noise: calibration.Noise | None = None) -> dict[str, Any]:
+    """False alarms a week of 480 quiet series, watched at both steps; 90% interval (Garwood)."""
+    from scipy.stats import chi2
+
+    limits = {pace.step: fleet_thresholds(480, step=pace.step, a_week=1 / len(PACES)) for pace in PACES}
+    alarms, watched = dict.fromkeys(limits, 0), 0.0
+    for block in range(round(weeks * _PARTS)):
+        generator = np.random.default_rng([seed, block])
+        found = calibration.quiet_minutes(1, 480 // _PARTS, noise or calibration.MINUTES, generator)
+        for step, residuals in zip((MINUTE, TICK), found, strict=True):
+            counted, ticks = calibration.false_alarms(residuals, limits[step])
+            alarms[step] += counted
+            watched += ticks / 480 / ticks_a_week(step) / len(limits)
+    total = sum(alarms.values())
     return {
-        "weeks": watched / 480 / TICKS_A_WEEK,
-        "alarms": alarms,
-        "a_week": alarms / (watched / 480 / TICKS_A_WEEK),
+        "weeks": watched,
+        "alarms": total,
+        "every_minute": alarms[MINUTE],
+        "every_five_minutes": alarms[TICK],
+        "a_week": total / watched,
+        "low": float(chi2.ppf(0.05, 2 * total) / 2 / watched) if total else 0.0,
+        "high": float(chi2.ppf(0.95, 2 * total + 2) / 2 / watched),
     }
 
 
 def print_table(blocks: int, seed: int) -> None:
-    """The threshold table, as the YAML the alarms read."""
-    # One week after four: as when baselines are refitted weekly.
-    series, weeks = 200, 1
-    runs = tuple(float(count * TICKS_A_WEEK) for count in SERIES_TICKS)
-    found = calibration.calibrate(
-        runs,
-        blocks=blocks,
-        series=series,
-        weeks=weeks,
-        seed=seed,
-        on_block=lambda done: print(f"{done} of {blocks}", file=sys.stderr),
-    )
-    print("# Thresholds of the two CUSUMs by series-ticks between false alarms of both; not edited.")
+    """The threshold table, as the YAML the alarms read; of ticks five times as many blocks as of minutes."""
+    print("# Thresholds of the CUSUMs by series-ticks between false alarms of all of them; not edited.")
     print(f'source: "benchmarks/bench_alarms.py --calibrate --blocks {blocks} --seed {seed}"')
-    print(f'simulated: "{blocks * series * weeks * TICKS_A_WEEK:,} series-ticks of {calibration.Noise()}"')
-    print(f"series_ticks: {[int(run) for run in runs]}")
-    print("thresholds:")
-    for name, levels in found.items():
-        print(f"  {name}: {[round(level, 2) for level in levels]}")
+    print("steps:")
+    for pace in PACES:
+        every = pace.step == MINUTE
+        noise = calibration.MINUTES if every else calibration.FIVE_MINUTES
+        count = blocks if every else blocks * calibration.EACH
+        runs = tuple(float(one * ticks_a_week(pace.step)) for one in SERIES_TICKS)
+        residuals = (_residuals(pace, noise, np.random.default_rng([seed, block])) for block in range(count))
+        found = calibration.calibrate(
+            runs, residuals, pace.speeds, on_block=lambda done: print(done, file=sys.stderr)
+        )
+        ticks = count * _SERIES * _WEEKS * ticks_a_week(pace.step)
+        print(f"  {pace.step.total_seconds():.0f}:")
+        print(f'    simulated: "{ticks:,} series-ticks of {noise}"')
+        print(f"    series_ticks: {[int(run) for run in runs]}")
+        print("    thresholds:")
+        for name, levels in found.items():
+            print(f"      {name}: {[round(level, 2) for level in levels]}", flush=True)
+
+
+def _residuals(pace: Pace, noise: calibration.Noise, generator: np.random.Generator) -> FloatArray:
+    """A quiet fleet after four weeks of history."""
+    if pace.step == TICK:
+        return calibration.quiet_residuals(_WEEKS, _SERIES, noise, generator)
+    return calibration.quiet_minutes(_WEEKS, _SERIES, noise, generator)[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -232,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--group", action="append", choices=GROUPS)
     parser.add_argument("--calibrate", action="store_true")
     parser.add_argument("--quiet-weeks", type=int, default=0)
-    parser.add_argument("--blocks", type=int, default=300)
+    parser.add_argument("--blocks", type=int, default=60)
     parser.add_argument("--seed", type=int, default=20261121)
     given = parser.parse_args(arguments)
     if given.calibrate:

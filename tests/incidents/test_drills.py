@@ -14,11 +14,13 @@ from mangaassist.cli.main import run
 from mangaassist.core.clock import SystemClock
 from mangaassist.core.errors import InputError
 from mangaassist.core.home import Home
+from mangaassist.incidents.alarms import TICK
 from mangaassist.incidents.changes import record
 from mangaassist.incidents.records import Change, Evidence
 from mangaassist.incidents.tree import Tree, walk
 from mangaassist.lifecycle import drills
-from mangaassist.simulation import faults
+from mangaassist.simulation import faults, recordings
+from mangaassist.simulation.change_log import change
 from mangaassist.storage.ledger import Ledger
 from mangaassist.web.oncall_view import page
 
@@ -68,12 +70,12 @@ def test_each_of_the_ten_categories_is_drilled(played: list[drills.Score]) -> No
 def test_whoever_localises_cannot_see_the_cause() -> None:
     """A recording has no fault in it, and neither has anything the tree is handed."""
     assert set(inspect.signature(walk).parameters) == {"tree", "incident", "evidence"}
-    names = {one.name for one in dataclasses.fields(faults.Recording)}
-    assert names == {"fleet", "start", "metrics", "gauges", "log", "calendar"}
-    hints = " ".join(str(one.type) for one in dataclasses.fields(faults.Recording))
+    names = {one.name for one in dataclasses.fields(recordings.Recording)}
+    assert names == {"fleet", "start", "minutes", "metrics", "gauges", "log", "calendar"}
+    hints = " ".join(str(one.type) for one in dataclasses.fields(recordings.Recording))
     assert "Fault" not in hints
     public = {name for name in dir(Evidence) if not name.startswith("_")}
-    assert {name for name in dir(faults.Observed) if not name.startswith("_")} == public | {"recording"}
+    assert {name for name in dir(recordings.Observed) if not name.startswith("_")} == public | {"recording"}
 
 
 def test_the_score_falls_when_the_evidence_is_taken_away() -> None:
@@ -86,23 +88,21 @@ def test_the_score_falls_when_the_evidence_is_taken_away() -> None:
 
 def test_evidence_ends_now_and_a_change_is_seen_once_it_is_known() -> None:
     generator = np.random.default_rng(1)
-    fleet = faults.Fleet.drawn(generator)
-    start, ticks = faults.HISTORY_START, 600
-    guilty = faults.change(
-        "deploy", "reranker-1", start + 300 * faults.TICK, ("reranker",), generator=generator
-    )
+    fleet = recordings.Fleet.drawn(generator)
+    start, ticks = recordings.HISTORY_START, 600
+    guilty = change("deploy", "reranker-1", start + 300 * TICK, ("reranker",), generator=generator)
     fault = faults.Fault(
         "code_deploy", "reranker-1", (faults.Effect("quality", "reranker.ndcg", 10.0),), (guilty,)
     )
-    onset = start + 300 * faults.TICK
+    onset = start + 300 * TICK
     recording = faults.record(fleet, [(onset, fault)], start=start, ticks=ticks, generator=generator)
-    before = faults.Observed(recording, onset)
+    before = recordings.Observed(recording, onset)
     assert all(len(one.values) == 301 for panel in before.panels() for one in before.series(panel))
     assert guilty not in before.changes(start, onset)
-    assert guilty in faults.Observed(recording, guilty.known_at).changes(start, onset)
+    assert guilty in recordings.Observed(recording, guilty.known_at).changes(start, onset)
     ndcg = next(
         one
-        for one in faults.Observed(recording, recording.at(599)).series("quality")
+        for one in recordings.Observed(recording, recording.at(599)).series("quality")
         if one.name == "reranker.ndcg"
     )
     assert np.nanmean(ndcg.values[320:]) < np.nanmean(ndcg.values[:300]) - 5 * 0.011

@@ -58,12 +58,16 @@ class Written:
     log: list[Change] = field(default_factory=list)
     calendar: list[Occasion] = field(default_factory=list)
     now: datetime = T0 + timedelta(minutes=20)
+    absent: dict[str, str] = field(default_factory=dict)
 
     def panels(self) -> Sequence[str]:
         return list(self.found)
 
     def series(self, panel: str) -> Sequence[Series]:
         return self.found.get(panel, [])
+
+    def minutes(self, panel: str) -> Sequence[Series]:
+        return []
 
     def changes(self, since: datetime, until: datetime) -> Sequence[Change]:
         return [one for one in self.log if since <= one.at <= until and one.known_at <= self.now]

@@ -12,15 +12,16 @@ import pytest
 from mangaassist.core.clock import SimulatedClock
 from mangaassist.core.home import Home
 from mangaassist.incidents import reading
+from mangaassist.incidents.alarms import TICK
 from mangaassist.incidents.records import LOCALISED, OPENED
 from mangaassist.lifecycle import alarming
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.portfolio.evidence import Period, gather
-from mangaassist.simulation import faults
-from mangaassist.simulation.faults import Effect, Fault, Observed, Recording
+from mangaassist.simulation.change_log import change
+from mangaassist.simulation.faults import Effect, Fault, record
+from mangaassist.simulation.recordings import EACH, HISTORY_START, Fleet, Observed, Recording
 
-TICK = faults.TICK
-START = faults.HISTORY_START
+START = HISTORY_START
 WEEK = 7 * 288
 BROKEN, MENDED = WEEK + 30, WEEK + 48
 
@@ -39,17 +40,18 @@ class Shop:
 def recording() -> Recording:
     """A week of health, a bad model version of an hour and a half, health again."""
     generator = np.random.default_rng(21)
-    fleet = faults.Fleet.drawn(generator)
+    fleet = Fleet.drawn(generator)
     onset = START + BROKEN * TICK
-    guilty = faults.change("model", "registry/intent", onset, ("intent",), generator=generator)
+    guilty = change("model", "registry/intent", onset, ("intent",), generator=generator)
     effects = (Effect("quality", "intent.resolved", 12.0), Effect("quality", "answers.resolved", 8.0))
     fault = Fault("model_version", "registry/intent", effects, (guilty,))
     ticks = WEEK + 120
-    bad = faults.record(fleet, [(onset, fault)], start=START, ticks=ticks, generator=generator)
-    good = faults.record(fleet, [], start=START, ticks=ticks, generator=generator)
-    metrics, gauges = bad.metrics.copy(), bad.gauges.copy()
-    metrics[MENDED:], gauges[MENDED:] = good.metrics[MENDED:], good.gauges[MENDED:]
-    return replace(bad, metrics=metrics, gauges=gauges, log=(guilty,), calendar=())
+    bad = record(fleet, [(onset, fault)], start=START, ticks=ticks, generator=generator)
+    good = record(fleet, [], start=START, ticks=ticks, generator=generator)
+    for mended, healthy in ((bad.metrics, good.metrics), (bad.gauges, good.gauges)):
+        mended[MENDED:] = healthy[MENDED:]
+    bad.minutes[MENDED * EACH :] = good.minutes[MENDED * EACH :]
+    return replace(bad, log=(guilty,), calendar=())
 
 
 @pytest.fixture
@@ -91,7 +93,7 @@ def test_a_process_that_dies_before_its_state_is_kept_writes_nothing_twice(
 ) -> None:
     shop = Shop(platform, recording)
     go(platform, shop, BROKEN)
-    path = platform.home.folder("oncall") / "alarms.npz"
+    path = platform.home.folder("oncall") / "watches.npz"
     before = path.with_suffix(".before")
     shutil.copy(path, before)
     go(platform, shop, BROKEN + 12)
@@ -108,7 +110,12 @@ def test_a_process_that_dies_before_its_state_is_kept_writes_nothing_twice(
 
 
 def test_a_home_without_history_watches_nothing_and_says_so(platform: Platform, recording: Recording) -> None:
-    short = replace(recording, metrics=recording.metrics[:100], gauges=recording.gauges[:100])
+    short = replace(
+        recording,
+        minutes=recording.minutes[: 100 * EACH],
+        metrics=recording.metrics[:100],
+        gauges=recording.gauges[:100],
+    )
     clock = platform.clock
     assert isinstance(clock, SimulatedClock)
     said = alarming.alarms(

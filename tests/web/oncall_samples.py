@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -141,6 +141,13 @@ class Night:
 
         if calm:
             del self._panels["shard_recall"]
+
+    @property
+    def absent(self) -> Mapping[str, str]:
+        return {}
+
+    def minutes(self, panel: str) -> Sequence[Series]:
+        return []
 
     def panels(self) -> Sequence[str]:
         return list(self._panels)

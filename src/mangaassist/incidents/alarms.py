@@ -28,9 +28,8 @@ from mangaassist.stats.domain import FloatArray, IntArray
 
 Flags = NDArray[np.bool_]
 
-TICK = timedelta(minutes=5)
+TICK, MINUTE = timedelta(minutes=5), timedelta(minutes=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-TICKS_A_WEEK = 2016
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,20 @@ class Speed:
         return np.clip(residuals, -self.loudest, self.loudest)
 
 
-SPEEDS = {"fast": Speed(2.0, 6.0), "slow": Speed(0.5, 2.5)}
+SPEEDS = {"quick": Speed(1.0, 3.0), "fast": Speed(2.0, 6.0), "slow": Speed(0.5, 2.5)}
+"""Minutes of a sluggish series say little each: "quick" needs more of them, and hears a smaller shift."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often series are looked at, and by which CUSUMs."""
+
+    step: timedelta
+    speeds: tuple[str, ...]
+
+
+PACES = (Pace(MINUTE, ("quick",)), Pace(TICK, ("fast", "slow")))
+"""A collapse is looked for every minute where a minute counts enough; an erosion shows in five of them."""
 
 REMEMBERED = 288
 """Ticks of residuals kept for dating an onset: a day of five-minute ticks."""
@@ -58,8 +70,8 @@ REMEMBERED = 288
 # An alarm ends when the running mean has been, for half an hour, below half of what it was at its worst, and
 # within this many standard deviations. A small shift needs the first, a large one the second.
 _CALM = (0.75, 2.0)
-_CALM_TICKS = 6
-_MEMORY = 8.0
+_CALM_TICKS, _CALM_TIME = 6, timedelta(minutes=30)
+_MEMORY, _MEMORY_TIME = 8.0, timedelta(minutes=40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +93,7 @@ class Watch:
         thresholds: of the CUSUMs, by name.
         sums: the CUSUMs' state, by name.
         strays: last standardised values, shape (series,); NaN after a gap.
-        level: running mean of the standardised values, over about eight ticks, shape (series,).
+        level: running mean of the standardised values, over about 40 minutes, shape (series,).
         worst: its largest size during the alarm that runs, shape (series,).
         recent: last residuals, shape (up to 288, series), oldest first.
         values: last raw values, like ``recent``.
@@ -119,7 +131,7 @@ def watch(
     count = len(labels)
     limits = thresholds or fleet_thresholds(count)
     nothing, empty = np.zeros(count), np.empty((0, count))
-    sums = {name: Cusum(nothing, nothing, np.full(count, -1), np.zeros(count, dtype=bool)) for name in SPEEDS}
+    sums = {name: Cusum(nothing, nothing, np.full(count, -1), np.zeros(count, dtype=bool)) for name in limits}
     return Watch(
         tuple(labels),
         usual,
@@ -154,11 +166,13 @@ def tick(before: Watch, row: FloatArray, at: datetime) -> tuple[Watch, tuple[Ala
     residual = before.usual.residuals(strays, np.full_like(before.strays, np.nan) if gap else before.strays)
     quiet = np.where(before.firing, np.nan, residual)
     sums, fired, rising = _accumulate(before, quiet)
-    level = before.level + np.where(np.isnan(row), 0.0, strays[0] - before.level) / _MEMORY
+    level = before.level + np.where(np.isnan(row), 0.0, strays[0] - before.level) / max(
+        _MEMORY, _MEMORY_TIME / before.step
+    )
     worst = np.where(before.firing | fired, np.maximum(before.worst, np.abs(level)), 0.0)
     back = np.abs(level) < np.clip(worst / 2.0, *_CALM)
     calm = np.where(back & ~fired, before.calm + 1, 0)
-    firing = (before.firing & (calm < _CALM_TICKS)) | fired
+    firing = (before.firing & (calm < max(_CALM_TICKS, _CALM_TIME / before.step))) | fired
     after = replace(
         before,
         sums={name: _cleared(one, firing) for name, one in sums.items()},
@@ -197,8 +211,9 @@ def _accumulate(before: Watch, quiet: FloatArray) -> tuple[dict[str, Cusum], Fla
     fired = np.zeros(len(before.labels), dtype=bool)
     rising = fired.copy()
     sums = {}
-    for name, speed in SPEEDS.items():
-        now = cusum(speed.heard(quiet), k=speed.slack, h=before.thresholds[name], start=before.sums[name])
+    for name, limit in before.thresholds.items():
+        speed = SPEEDS[name]
+        now = cusum(speed.heard(quiet), k=speed.slack, h=limit, start=before.sums[name])
         new = (now.alarm >= 0) & ~fired
         rising |= new & now.rising
         fired |= new
@@ -213,12 +228,17 @@ def _cleared(sums: Cusum, firing: Flags) -> Cusum:
 
 def _alarm(now: Watch, which: int, rising: bool, at: datetime) -> Alarm:
     label = now.labels[which]
-    residuals = SPEEDS["fast"].heard(now.recent[:, which])
+    # As loud as the loudest CUSUM hears them: one wild residual is no beginning.
+    residuals = max((SPEEDS[name] for name in now.sums), key=lambda one: one.loudest).heard(
+        now.recent[:, which]
+    )
     # Only the side that alarmed: a rise long before the fall is not its beginning.
     sided = residuals if rising else -residuals
     a = float(now.usual.autocorrelation[which])
     response = float(now.usual.step_response[which])
-    low, best, high = shift_interval(sided, response=response, first=1.0 / np.sqrt(1.0 - a * a))
+    # Within one window a shift is sudden; over minutes it comes gradually, and has no first residual.
+    first = 1.0 / np.sqrt(1.0 - a * a) if now.step >= TICK else response
+    low, best, high = shift_interval(sided, response=response, first=first)
     newest = len(residuals) - 1
     # A value speaks for the window before it: the shift can lie anywhere in that window.
     ends = [at - (newest - one) * now.step for one in (low, best, high)]
@@ -242,23 +262,31 @@ def recovered(now: Watch) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Simulated thresholds by run length."""
+    """Simulated thresholds of one step by run length."""
 
     runs: tuple[float, ...]
     thresholds: dict[str, tuple[float, ...]]
 
 
-def fleet_thresholds(series: int, *, a_week: float = 1.0) -> dict[str, float]:
+def ticks_a_week(step: timedelta) -> int:
+    """How often a series is looked at in a week."""
+    return int(timedelta(days=7) / step)
+
+
+def fleet_thresholds(series: int, *, step: timedelta = TICK, a_week: float = 1.0) -> dict[str, float]:
     """Thresholds at which ``series`` series have ``a_week`` false alarms a week together.
 
     Read from the stored table, linearly in the logarithm of the run length, as the exponential tails of a
-    CUSUM's excursions suggest; each CUSUM gets half of the budget.
+    CUSUM's excursions suggest; the CUSUMs of a step share its budget evenly.
+
+    Args:
+        step: one of :data:`PACES`.
 
     Raises:
         InputError: for a fleet or a budget outside the table.
     """
-    table = _table()
-    run = max(series, 1) * TICKS_A_WEEK / a_week
+    table = _tables()[int(step.total_seconds())]
+    run = max(series, 1) * ticks_a_week(step) / a_week
     if not table.runs[0] <= run <= table.runs[-1]:
         raise InputError(
             "alarms.run",
@@ -271,8 +299,13 @@ def fleet_thresholds(series: int, *, a_week: float = 1.0) -> dict[str, float]:
 
 
 @lru_cache(maxsize=1)
-def _table() -> _Table:
+def _tables() -> dict[int, _Table]:
     text = resources.files("mangaassist.incidents").joinpath("thresholds.yaml").read_text(encoding="utf-8")
-    body: dict[str, Any] = yaml.safe_load(text)
-    thresholds = {name: tuple(float(h) for h in body["thresholds"][name]) for name in SPEEDS}
-    return _Table(tuple(float(run) for run in body["series_ticks"]), thresholds)
+    steps: dict[int, Any] = yaml.safe_load(text)["steps"]
+    return {
+        seconds: _Table(
+            tuple(float(run) for run in body["series_ticks"]),
+            {name: tuple(float(h) for h in levels) for name, levels in body["thresholds"].items()},
+        )
+        for seconds, body in steps.items()
+    }

@@ -98,12 +98,41 @@ def fit(values: FloatArray, hours: FloatArray) -> Usual:
     overall = _median(values)
     centre = _season(values, hours, period, overall)
     left = values - _between(centre, hours)
+    scale = _scale(left, hours, period)
+    return Usual(centre, scale, _correlation(left, hours, scale))
+
+
+def finer(coarse: Usual, values: FloatArray, hours: FloatArray) -> Usual:
+    """The baseline of the same series at a shorter step, of which there is less history.
+
+    The season is that of the longer step; only how far the level lies from it, how wide the noise is at each
+    hour of the day and how it hangs together are the shorter step's own.
+
+    Args:
+        values: shape (ticks, series), some days of the shorter step; hours: as in :func:`fit`.
+
+    Raises:
+        InputError: as :func:`fit`.
+    """
+    _enough(np.isfinite(values).sum(axis=0))
+    left = values - _between(coarse.centre, hours)
+    level = _median(left)
+    left -= level
+    scale = _scale(left, hours, min(_period(hours), DAY))
+    return Usual(coarse.centre + level, scale, _correlation(left, hours, scale))
+
+
+def _scale(left: FloatArray, hours: FloatArray, period: int) -> FloatArray:
+    """Robust deviations of what the season leaves, per hour of the period, shape (period, series)."""
     typical = _NORMAL * _median(np.abs(left))
     _varies(typical)
-    scale = _NORMAL * _cells(np.abs(left), hours, period, typical / _NORMAL)
-    scale = np.maximum(_smooth(scale, (1, 2, 3, 2, 1)), _SCALE_FLOOR * typical)
-    strays = np.clip(left / _between(scale, hours), -3.0, 3.0)
-    return Usual(centre, scale, _lag_one(strays))
+    found = _NORMAL * _cells(np.abs(left), hours, period, typical / _NORMAL)
+    return np.maximum(_smooth(found, (1, 2, 3, 2, 1)), _SCALE_FLOOR * typical)
+
+
+def _correlation(left: FloatArray, hours: FloatArray, scale: FloatArray) -> FloatArray:
+    """Lag-one correlation of standardised values, shape (series,)."""
+    return _lag_one(np.clip(left / _between(scale, hours), -3.0, 3.0))
 
 
 def _period(hours: FloatArray) -> int:

@@ -1,23 +1,27 @@
 """Run lengths of the alarms on quiet fleets, simulated: where the thresholds come from.
 
 A quiet series has a season, autocorrelated heavy-tailed noise that is wider at night, single wild values and
-holes. Its baseline is estimated from four weeks of it, as in production; then it is watched.
+holes. Its baseline is estimated as in production, from four weeks of five-minute values and, for the minutes,
+one week of those; then it is watched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from mangaassist.incidents.alarms import SPEEDS, TICK, TICKS_A_WEEK
-from mangaassist.incidents.baselines import fit, hours_of
+from mangaassist.incidents.alarms import MINUTE, SPEEDS, TICK, ticks_a_week
+from mangaassist.incidents.baselines import finer, fit, hours_of
 from mangaassist.stats.cusum import cusum
 from mangaassist.stats.domain import FloatArray
 
+TICKS_A_WEEK = ticks_a_week(TICK)
 HISTORY = 4 * TICKS_A_WEEK
+EACH = int(TICK / MINUTE)
+"""Minutes in a tick."""
 MARGIN = 1.6
 """Thresholds are set for this much longer runs than asked for: a table simulated to within a fifth must not
 promise what it cannot keep."""
@@ -46,25 +50,36 @@ class Noise:
     missing: float = 0.01
 
 
-def quiet(ticks: int, series: int, noise: Noise, generator: np.random.Generator) -> FloatArray:
+FIVE_MINUTES, MINUTES = Noise(), Noise(correlation=(0.0, 0.9))
+"""The noise of the two steps: a correlation of .9 from minute to minute is one of .6 from tick to tick."""
+
+
+def quiet(
+    ticks: int, series: int, noise: Noise, generator: np.random.Generator, *, step: timedelta = TICK
+) -> FloatArray:
     """Values of quiet series from a Monday midnight on, shape (ticks, series)."""
+    hours = hours_of(_MONDAY, step, ticks)
+    # One after the other: a series fits into the processor's cache, a fleet of weeks of minutes does not.
+    return np.stack([_quiet(hours, noise, generator) for _ in range(series)]).T
+
+
+def _quiet(hours: FloatArray, noise: Noise, generator: np.random.Generator) -> FloatArray:
     from scipy.signal import lfilter
 
-    hours = hours_of(_MONDAY, TICK, ticks)[:, None]
-    draws = generator.standard_t(noise.degrees, size=(ticks, series))
-    draws /= np.sqrt(noise.degrees / (noise.degrees - 2.0))
-    a = generator.uniform(*noise.correlation, size=series)
-    wander = np.empty((ticks, series))
-    for column in range(series):
-        wander[:, column] = lfilter([np.sqrt(1.0 - a[column] ** 2)], [1.0, -a[column]], draws[:, column])
-    phase = generator.uniform(0.0, 24.0, size=series)
+    ticks = len(hours)
+    a, phase, size = (
+        generator.uniform(*noise.correlation),
+        generator.uniform(0.0, 24.0),
+        generator.uniform(0.0, noise.season),
+    )
+    draws = generator.standard_t(noise.degrees, size=ticks)
+    wander = lfilter([np.sqrt((1.0 - a * a) * (1.0 - 2.0 / noise.degrees))], [1.0, -a], draws)
     day = np.cos(2.0 * np.pi * (hours - phase) / 24.0)
     week = np.cos(2.0 * np.pi * (hours - 7.0 * phase) / 168.0)
-    size = generator.uniform(0.0, noise.season, size=series)
     values = size * day + 0.5 * size * week + wander * (1.0 + noise.night * (1.0 - day) / 2.0)
-    wild = generator.random(values.shape) < noise.wild
-    values += 8.0 * generator.choice((-1.0, 1.0), size=values.shape) * wild
-    values[generator.random(values.shape) < noise.missing] = np.nan
+    wild = generator.choice(ticks, generator.binomial(ticks, noise.wild), replace=False)
+    values[wild] += 8.0 * generator.choice((-1.0, 1.0), size=len(wild))
+    values[generator.choice(ticks, generator.binomial(ticks, noise.missing), replace=False)] = np.nan
     return np.asarray(values)
 
 
@@ -75,6 +90,39 @@ def quiet_residuals(weeks: int, series: int, noise: Noise, generator: np.random.
     usual = fit(values[:HISTORY], hours[:HISTORY])
     strays = usual.strays(values[HISTORY:], hours[HISTORY:])
     return usual.residuals(strays, np.full(series, np.nan))
+
+
+def quiet_minutes(
+    weeks: int, series: int, noise: Noise, generator: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Residuals of the same quiet series at both steps, shapes (weeks * 10080, series) and (weeks * 2016, …).
+
+    Four weeks of five-minute values and the last of them in minutes are their history.
+    """
+    every = EACH * (HISTORY + weeks * TICKS_A_WEEK)
+    minutes = quiet(every, series, noise, generator, step=MINUTE)
+    hours = hours_of(_MONDAY, MINUTE, every)
+    ticks = five_minutes(minutes)
+    # A tick is named by its end, the last of its minutes.
+    ends = hours[EACH - 1 :: EACH]
+    coarse = fit(ticks[:HISTORY], ends[:HISTORY])
+    begin = slice(EACH * (HISTORY - TICKS_A_WEEK), EACH * HISTORY)
+    fine = finer(coarse, minutes[begin], hours[begin])
+    nothing = np.full(series, np.nan)
+    late = minutes[EACH * HISTORY :], hours[EACH * HISTORY :]
+    return (
+        fine.residuals(fine.strays(*late), nothing),
+        coarse.residuals(coarse.strays(ticks[HISTORY:], ends[HISTORY:]), nothing),
+    )
+
+
+def five_minutes(minutes: FloatArray) -> FloatArray:
+    """Means of five minutes each, shape (ticks, series); NaN where none of them was measured."""
+    cells = minutes.reshape(-1, EACH, minutes.shape[1])
+    known = np.isfinite(cells)
+    count = known.sum(axis=1)
+    total = np.where(known, cells, 0.0).sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def false_alarms(residuals: FloatArray, thresholds: dict[str, float]) -> tuple[int, float]:
@@ -107,28 +155,25 @@ def first_passages(residuals: FloatArray, slack: float, levels: FloatArray) -> F
 
 def calibrate(
     runs: tuple[float, ...],
+    residuals: Iterable[FloatArray],
+    speeds: Sequence[str],
     *,
-    blocks: int,
-    series: int,
-    weeks: int,
-    seed: int,
-    noise: Noise | None = None,
     on_block: Callable[[int], None] = lambda _: None,
 ) -> dict[str, tuple[float, ...]]:
-    """Thresholds at which each CUSUM alone alarms once in twice each of ``runs`` series-ticks, and a margin.
+    """Thresholds at which the CUSUMs ``speeds`` together alarm at most once in each of ``runs`` series-ticks.
 
-    Both together then alarm at most once in each. ``blocks`` fleets of ``series`` series are watched for
-    ``weeks`` weeks each.
+    Args:
+        residuals: of quiet fleets, one after the other, shape (ticks, series) each.
     """
     levels = np.arange(1.0, 40.0, 0.05)
-    totals = {name: np.zeros((len(levels), 2)) for name in SPEEDS}
-    for block in range(blocks):
-        generator = np.random.default_rng([seed, block])
-        residuals = quiet_residuals(weeks, series, noise or Noise(), generator)
-        for name, speed in SPEEDS.items():
-            totals[name] += first_passages(speed.heard(residuals), speed.slack, levels)
+    totals = {name: np.zeros((len(levels), 2)) for name in speeds}
+    for block, one in enumerate(residuals):
+        for name in speeds:
+            speed = SPEEDS[name]
+            totals[name] += first_passages(speed.heard(one), speed.slack, levels)
         on_block(block + 1)
-    return {name: tuple(_level(levels, totals[name], 2.0 * MARGIN * run) for run in runs) for name in SPEEDS}
+    each = len(speeds) * MARGIN
+    return {name: tuple(_level(levels, totals[name], each * run) for run in runs) for name in speeds}
 
 
 def _level(levels: FloatArray, totals: FloatArray, run: float) -> float:

@@ -359,12 +359,21 @@ class Evidence(Protocol):
     @property
     def now(self) -> datetime: ...
 
+    @property
+    def absent(self) -> Mapping[str, str]:
+        """Panels that are not measured here, and why in one sentence."""
+        ...
+
     def panels(self) -> Sequence[str]:
         """The panels it can answer for; one that is absent makes its nodes ``insufficient``."""
         ...
 
     def series(self, panel: str) -> Sequence[Series]:
         """The series of one panel, some days up to ``now``."""
+        ...
+
+    def minutes(self, panel: str) -> Sequence[Series]:
+        """The newest days of those series of a panel of which a minute counts enough, minute by minute."""
         ...
 
     def changes(self, since: datetime, until: datetime) -> Sequence[Change]:

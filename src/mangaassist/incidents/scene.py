@@ -76,13 +76,16 @@ def scene(incident: Incident, evidence: Evidence) -> Scene:
     watched = {one.component for panel in found.values() for one in panel if one.limit is None}
     measured = frozenset((one.panel, one.component) for one in fresh)
     began = _onset(incident.alarms)
+    first = incident.alarms[0].panel
+    # Minutes after it began, minutes tell cohorts apart.
+    closest = evidence.minutes(first) or found.get(first, ())
     return Scene(
         incident,
         evidence.now,
         began,
         frozenset((alarm.panel, alarm.component) for alarm in incident.alarms),
         frozenset(watched | set(incident.components)),
-        _hurt(incident.alarms[0], began, found.get(incident.alarms[0].panel, ())),
+        _hurt(incident.alarms[0], began, closest),
         failing,
         measured,
         frozenset({one.panel for one in limited} - {panel for panel, _ in measured}),
@@ -90,13 +93,22 @@ def scene(incident: Incident, evidence: Evidence) -> Scene:
 
 
 def _onset(alarms: Sequence[Alarm]) -> Onset:
-    """The sharpest onset, narrowed by every other that overlaps it."""
-    ordered = sorted((one.onset for one in alarms), key=lambda one: one.latest - one.earliest)
-    low, best, high = ordered[0].earliest, ordered[0].likeliest, ordered[0].latest
-    for other in ordered[1:]:
+    """The onset most alarms agree with, the sharpest of such, narrowed by every other that overlaps it."""
+    every = [one.onset for one in alarms]
+    first = min(every, key=lambda one: (-sum(_overlap(one, other) for other in every), _width(one)))
+    low, best, high = first.earliest, first.likeliest, first.latest
+    for other in sorted(every, key=_width):
         if other.earliest <= high and other.latest >= low:
             low, high = max(low, other.earliest), min(high, other.latest)
     return Onset(low, min(max(best, low), high), high)
+
+
+def _width(one: Onset) -> timedelta:
+    return one.latest - one.earliest
+
+
+def _overlap(one: Onset, other: Onset) -> bool:
+    return other.earliest <= one.latest and other.latest >= one.earliest
 
 
 def _failing(series: Series) -> Failing | None:

@@ -15,7 +15,8 @@ from typing import Any
 
 from mangaassist.core.errors import InputError, nearest
 from mangaassist.core.verdict import Status, Verdict
-from mangaassist.incidents.grouping import dependencies, shipped
+from mangaassist.incidents.alarms import EPOCH, TICK
+from mangaassist.incidents.grouping import TOGETHER, dependencies, shipped
 from mangaassist.incidents.hypotheses import (
     QUERIES,
     Hypothesis,
@@ -34,6 +35,9 @@ from mangaassist.retraining.lineage import Lineage
 FILE = "tree.yaml"
 UNKNOWN = "unknown"
 SUSPECTS = 5
+SURE, CERTAIN = 0.9, 0.98
+"""Probabilities from which a category is acted on before patience has run out: on panels measured since it
+began, and whatever they will say."""
 _ESCALATE = Mitigation(
     "No category fits: page staff, take command, freeze what moves.",
     'mangaassist freeze on --reason "Incident {incident}, cause unknown"',
@@ -117,6 +121,21 @@ def walk(tree: Tree, incident: Incident, evidence: Evidence) -> Localisation:
     )
 
 
+def decided(found: Localisation, incident: Incident, *, alarmed: datetime) -> bool:
+    """Whether a walk may be acted on: it is certain, or sure on panels measured since, or patience is over.
+
+    What panels say is of before until they have been measured over two whole windows since. Patience are the
+    ten minutes in which alarms are one incident.
+
+    Args:
+        alarmed: when it first alarmed.
+    """
+    window = EPOCH - (EPOCH - incident.alarms[0].onset.earliest) // TICK * TICK
+    needed = SURE if found.at >= window + 2 * TICK else CERTAIN
+    sure = found.probability >= needed and found.category != UNKNOWN
+    return sure or found.at - alarmed >= TOGETHER
+
+
 def _mitigation(
     tree: Tree, category: str, ranked: Sequence[tuple[Weighed, float]], incident: Incident
 ) -> Mitigation:
@@ -165,7 +184,8 @@ def _verdict(
         return Verdict(node.name, status, said, total, threshold=weights.named, n=len(own))
     panels = [panel for panel in node.panels if panel in evidence.panels()]
     if node.panels and not panels:
-        return Verdict(node.name, Status.INSUFFICIENT, f"Nobody measures {', '.join(node.panels)}.")
+        why = [evidence.absent.get(one, f"Nobody measures {one.replace('_', ' ')}.") for one in node.panels]
+        return Verdict(node.name, Status.INSUFFICIENT, " ".join(why))
     if panels and set(panels) <= found.silent:
         return Verdict(node.name, Status.STALE, f"Nothing new in {', '.join(panels)} for half an hour.")
     return Verdict(node.name, Status.PASS, _clear(node), 0.0, threshold=weights.named)

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
@@ -18,8 +19,8 @@ import yaml
 
 from mangaassist.core.clock import isoformat
 from mangaassist.core.errors import InputError, nearest
-from mangaassist.incidents.alarms import TICK, Watch, tick, watch
-from mangaassist.incidents.baselines import fit, hours_of
+from mangaassist.incidents.alarms import MINUTE, TICK, Label
+from mangaassist.incidents.calibration import EACH, five_minutes
 from mangaassist.incidents.grouping import joined
 from mangaassist.incidents.records import (
     EVERYBODY,
@@ -33,18 +34,20 @@ from mangaassist.incidents.records import (
     Occasion,
 )
 from mangaassist.incidents.snapshot import OncallSnapshot, snapshot
-from mangaassist.incidents.tree import UNKNOWN, Tree, walk
-from mangaassist.simulation import faults
-from mangaassist.simulation.faults import Effect, Fault, Fleet, Observed, Recording
+from mangaassist.incidents.tree import Tree, decided, walk
+from mangaassist.incidents.watches import Stretch, Watches, advance
+from mangaassist.incidents.watches import begun as watched_from
+from mangaassist.simulation.change_log import change
+from mangaassist.simulation.faults import Effect, Fault, record
+from mangaassist.simulation.instruments import EVERY_MINUTE, METRICS
+from mangaassist.simulation.recordings import HISTORY, HISTORY_START, Fleet, Observed, Recording
+from mangaassist.stats.domain import FloatArray
 
 Timeline = tuple[tuple[datetime, str, str, Mapping[str, Any]], ...]
 
 _MINUTE = timedelta(minutes=1)
 _BEFORE = timedelta(days=2)
 _WATCHED_BEFORE = timedelta(hours=6)
-# Walked again every tick until it is sure, at most for the ten minutes in which alarms are one incident.
-_SURE = 0.9
-_PATIENCE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,17 +239,15 @@ def _median(values: Sequence[float | None]) -> float | None:
     return statistics.median(known) if known else None
 
 
-def respond(recording: Recording, begun: Watch, tree: Tree, *, since: datetime) -> Answer:
-    """Watch a recording tick by tick and localise the first incident after ``since``.
+def respond(recording: Recording, begun: Watches, tree: Tree, *, since: datetime) -> Answer:
+    """Watch a recording minute by minute and localise the first incident after ``since``.
 
     ``since`` only says from when on an incident counts; neither alarms nor tree know it.
     """
-    first = int((since - _WATCHED_BEFORE - recording.start) / TICK)
     now, incidents, early = begun, list[Incident](), 0
     alarmed: datetime | None = None
-    for place in range(first, len(recording.metrics)):
-        at = recording.at(place)
-        now, alarms = tick(now, recording.metrics[place], at)
+    for at, rows in _minutes(recording, since - _WATCHED_BEFORE):
+        now, alarms = advance(now, at, rows)
         if alarms:
             changed, others = joined(incidents, alarms, tree.lineage)
             early += sum(
@@ -259,10 +260,27 @@ def respond(recording: Recording, begun: Watch, tree: Tree, *, since: datetime) 
         if current is None or alarmed is None:
             continue
         found = walk(tree, current, Observed(recording, at))
-        sure = found.probability >= _SURE and found.category != UNKNOWN
-        if sure or at - alarmed >= _PATIENCE:
+        if decided(found, current, alarmed=alarmed):
             return Answer(current, alarmed, found, early)
     return Answer(None, alarmed, None, early)
+
+
+def _minutes(
+    recording: Recording, since: datetime
+) -> Iterator[tuple[datetime, Mapping[timedelta, FloatArray]]]:
+    """Every minute from ``since`` on, with what was measured in it and, each fifth, in the last five."""
+    quick = _quick(recording.fleet)
+    first = max(0, int((since - recording.first_minute) / MINUTE))
+    for place in range(first, len(recording.minutes)):
+        rows = {MINUTE: recording.minutes[place, quick]}
+        if place % EACH == EACH - 1:
+            rows[TICK] = recording.metrics[place // EACH]
+        yield recording.first_minute + place * MINUTE, rows
+
+
+def _quick(fleet: Fleet) -> list[int]:
+    """The columns that are watched every minute."""
+    return [column for column, one in enumerate(fleet.labels) if one.panel in EVERY_MINUTE]
 
 
 def _current(incidents: Sequence[Incident], since: datetime) -> Incident | None:
@@ -273,25 +291,27 @@ def _current(incidents: Sequence[Incident], since: datetime) -> Incident | None:
     return min(new, key=lambda pair: (pair[0].at, pair[1].id))[1] if new else None
 
 
-def _shop(seed: int) -> tuple[Fleet, Watch]:
+@lru_cache(maxsize=2)
+def _shop(seed: int) -> tuple[Fleet, Watches]:
     """A healthy shop, and its alarms after four weeks of it."""
     generator = np.random.default_rng([seed, 0])
     fleet = Fleet.drawn(generator)
-    history = fleet.quiet(faults.HISTORY_START, faults.HISTORY, generator)
-    usual = fit(history, hours_of(faults.HISTORY_START, TICK, len(history)))
-    return fleet, watch(fleet.labels, usual)
+    minutes = fleet.quiet(HISTORY_START, HISTORY, generator)
+    quick, week = _quick(fleet), len(minutes) // 4
+    end = HISTORY_START + (HISTORY - 1) * TICK
+    labels: tuple[Label, ...] = tuple(fleet.labels[column] for column in quick)
+    newest = Stretch(labels, end - (week - 1) * MINUTE, MINUTE, minutes[-week:, quick])
+    return fleet, watched_from(Stretch(fleet.labels, HISTORY_START, TICK, five_minutes(minutes)), newest)
 
 
 def _staged(body: Mapping[str, Any], fleet: Fleet, generator: np.random.Generator) -> tuple[Recording, Truth]:
     """One drill played: what there is to see, and apart from it the truth."""
-    start = (
-        faults.HISTORY_START + faults.HISTORY * TICK + int(generator.integers(0, 168)) * timedelta(hours=1)
-    )
+    start = HISTORY_START + HISTORY * TICK + int(generator.integers(0, 168)) * timedelta(hours=1)
     onset = start + _BEFORE + float(generator.uniform(0.0, 60.0)) * _MINUTE
     played = list(_faults(body, onset, generator))
     hours = float(body.get("hours", 6))
     ticks = int((_BEFORE + timedelta(hours=hours + 1)) / TICK)
-    recording = faults.record(fleet, played, start=start, ticks=ticks, generator=generator)
+    recording = record(fleet, played, start=start, ticks=ticks, generator=generator)
     guilty = frozenset(one.id for _, fault in played for one in fault.changes)
     also = {name for part in (body, body.get("second") or {}) if (name := part.get("also"))}
     return recording, Truth(
@@ -320,7 +340,7 @@ def _fault(body: Mapping[str, Any], onset: datetime, generator: np.random.Genera
         at = onset - float(generator.uniform(*given["lead"])) * _MINUTE
         touches, cohorts = tuple(given["touches"]), tuple(given.get("cohorts", ()))
         subject = f"{touches[0]}-{int(generator.integers(1000, 10_000))}"
-        changes = (faults.change(given["kind"], subject, at, touches, cohorts, generator=generator),)
+        changes = (change(given["kind"], subject, at, touches, cohorts, generator=generator),)
     if "occasion" in body:
         subject = str(body["occasion"])
         day = onset.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -332,7 +352,7 @@ def _fault(body: Mapping[str, Any], onset: datetime, generator: np.random.Genera
 
 def _effect(given: Any, common: Mapping[str, Any], factor: float) -> Effect:
     found = dict(zip(("panel", "name", "size"), given, strict=True)) if isinstance(given, list) else given
-    metric = any((one.panel, one.name) == (found["panel"], found["name"]) for one in faults.METRICS)
+    metric = any((one.panel, one.name) == (found["panel"], found["name"]) for one in METRICS)
     return Effect(**{**common, **found, "size": found["size"] * (factor if metric else 1.0)})
 
 

@@ -33,7 +33,7 @@ def jobs(platform: Platform) -> list[Job]:
         Job("notices", timedelta(seconds=15), lambda: deliver(platform), Lane.DESK),
         Job("snapshot", timedelta(seconds=30), _kept(platform, oncall.refresh), Lane.DESK),
         Job("probes", _MINUTES, lambda: oncall.probe_all(platform), Lane.PROBES),
-        Job("alarms", _MINUTES, _kept(platform, alarms), Lane.WORK),
+        Job("alarms", _MINUTES, _kept(platform, alarms, fine=True), Lane.WORK),
         Job("incidents", _MINUTES, _kept(platform, oncall.watch), Lane.WORK),
         Job("rollouts", 5 * _MINUTES, lambda: judge_rollouts(platform), Lane.WORK),
         Job("late", 60 * _MINUTES, lambda: judge_again(platform), Lane.WORK),
@@ -237,9 +237,11 @@ def tell(platform: Platform, last: Last) -> None:
     platform.outbox.put(notice, at=platform.clock.now())
 
 
-def _kept(platform: Platform, look: Callable[[Platform, Meters], str]) -> Callable[[], str]:
+def _kept(
+    platform: Platform, look: Callable[[Platform, Meters], str], *, fine: bool = False
+) -> Callable[[], str]:
     """``look`` with meters of its own, which stay counted between two looks of this process."""
-    meters = Meters(platform)
+    meters = Meters(platform, fine=fine)
     return lambda: look(platform, meters)
 
 

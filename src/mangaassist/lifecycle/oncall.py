@@ -18,6 +18,7 @@ from mangaassist.incidents import actions, clock, reading
 from mangaassist.incidents.notices import Notice, addresses
 from mangaassist.incidents.outbox import judge
 from mangaassist.incidents.snapshot import OncallSnapshot, as_dict, from_dict, snapshot
+from mangaassist.lifecycle import probe_history
 from mangaassist.lifecycle.evidence import Meters, missing
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.probing import probe
@@ -58,7 +59,9 @@ def stored(platform: Platform) -> OncallSnapshot | None:
 def probe_all(platform: Platform) -> str:
     """Ask every dependency and keep the answers for the page."""
     found = probe(platform)
-    body = {"at": isoformat(platform.clock.now()), "verdicts": [one.as_dict() for one in found]}
+    now = platform.clock.now()
+    probe_history.remember(platform, found, at=now)
+    body = {"at": isoformat(now), "verdicts": [one.as_dict() for one in found]}
     _replace(_path(platform, _PROBES), orjson.dumps(body))
     failed = [one.name.partition(".")[2] for one in found if not one.passed]
     return f"{len(found)} asked, {', '.join(failed) or 'none'} in trouble."

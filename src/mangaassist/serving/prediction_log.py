@@ -192,6 +192,10 @@ class PredictionLog:
         moved = self._predictions.drain(tables, predictions_table(self.story), PREDICTION_SCHEMA)
         return moved + self._outcomes.drain(tables, outcomes_table(self.story), OUTCOME_SCHEMA)
 
+    def waiting(self) -> tuple[pa.Table | None, pa.Table | None]:
+        """Predictions and outcomes that :meth:`drain` has not moved yet; None for none."""
+        return self._predictions.waiting(PREDICTION_SCHEMA), self._outcomes.waiting(OUTCOME_SCHEMA)
+
     def pending(self) -> int:
         """How many durable rows wait for :meth:`drain`."""
         return self._predictions.pending() + self._outcomes.pending()

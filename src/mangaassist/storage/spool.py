@@ -141,6 +141,19 @@ class Spool:
                 total += sum(frame.count for frame in reader.frames(reader.drained()))
         return total
 
+    def waiting(self, schema: pa.Schema) -> pa.Table | None:
+        """What was appended by all processes and is in no table yet; None for nothing, and nothing is moved.
+
+        A drain that runs beside it may move some of it into the table before or after it is read here. What
+        lies behind damage is left out; the drain tells of it.
+        """
+        records: list[dict[str, Any]] = []
+        for path in self._paths():
+            with suppress(FileNotFoundError, IntegrityError), SegmentReader(path) as reader:
+                for frame in reader.frames(reader.drained()):
+                    records += frame.records()
+        return rows_of(records, schema) if records else None
+
     def close(self) -> None:
         """Finish this writer's segment, so that a drain may delete it."""
         with self._condition:
