@@ -50,6 +50,8 @@ class Settings:
         switches_url: where the kill switches are besides the ledger, "ssm://PREFIX"; empty means there alone.
         mlflow_url: the MLflow tracking store the registry is projected to, "sqlite:///FILE" or "http://HOST".
         ray_address: the Ray cluster that reads features ("auto", "HOST:PORT"); empty means this process.
+        train_spot, train_on_demand: what is put before a deep training's process to run it on a machine of
+            that kind ("srun -p spot"); empty means this machine.
         region: the region this process serves and trains in.
         drift_metrics: where drift goes as CloudWatch metrics, one JSON line each: a file, or "-" for standard
             output; empty writes none.
@@ -73,6 +75,8 @@ class Settings:
     switches_url: str = ""
     mlflow_url: str = ""
     ray_address: str = ""
+    train_spot: str = ""
+    train_on_demand: str = ""
     region: str = "us"
     drift_metrics: str = ""
     cpu_hour: str = "0.04048"

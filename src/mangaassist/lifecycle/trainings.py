@@ -28,9 +28,11 @@ def training_place(job: Job, *, rows: str) -> Iterator[None]:
     def hear(event: str, facts: Mapping[str, Any]) -> None:
         record(job, event, folder, facts)
 
+    settings = home.settings
+    machines = {"spot": settings.train_spot, "on_demand": settings.train_on_demand}
     with home.lock(_lock(name, folder)):
         _tidy(job, keep=folder)
-        with job_folder(JobFolder(folder, hear)):
+        with job_folder(JobFolder(folder, hear, machines)):
             yield
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,13 @@ class JobFolder:
     Attributes:
         folder: the same for the same rows, code and seed, so that a second attempt finds the first.
         hear: told what a ledger should know ("escalated"), perhaps more than once for one happening.
+        machines: by capacity ("spot", "on_demand") the command that reaches a machine of that kind; this
+            machine where there is none.
     """
 
     folder: Path
     hear: Hear = _nobody
+    machines: Mapping[str, str] = field(default_factory=dict)
 
 
 _current: ContextVar[JobFolder | None] = ContextVar("job_folder", default=None)

@@ -28,8 +28,8 @@ from mangaassist.training.job_folder import Hear
 INTERRUPTIONS = 3
 """How often a spot machine may be taken away; after one more the job moves to the on-demand setting."""
 _ERROR = "error.json"
-# What a process exits with when another one of its crew is gone: sysexits.h, EX_TEMPFAIL.
-_PEER_LOST = 75
+PEER_LOST = 75
+"""What a process exits with when another one of its crew is gone: sysexits.h, EX_TEMPFAIL."""
 _PRELOADED = ("torch", "torch._dynamo", "torch.distributed.fsdp", "safetensors.torch")
 
 
@@ -218,14 +218,14 @@ def _torchrun(job: Job, layout: Layout, capacity: Capacity) -> bool:
         monitor_interval=0.05,
         start_method="forkserver",
     )
-    (job.folder / _ERROR).unlink(missing_ok=True)
+    forget_error(job)
     try:
         elastic_launch(agent, _worker)(job, layout.strategy, capacity)
     except ChildFailedError as error:
-        own = _reported(job.folder)
+        own = reported(job)
         if own is not None:
             raise own from error
-        if any(one.exitcode < 0 or one.exitcode == _PEER_LOST for one in error.failures.values()):
+        if any(one.exitcode < 0 or one.exitcode == PEER_LOST for one in error.failures.values()):
             return False
         raise
     return True
@@ -240,9 +240,9 @@ def _worker(job: Job, strategy: Strategy, capacity: Capacity) -> None:
         work(job, Crew(distributed.get_rank(), distributed.get_world_size(), strategy), capacity)
     except Exception as error:
         if _peer_lost(error):
-            raise SystemExit(_PEER_LOST) from error
+            raise SystemExit(PEER_LOST) from error
         # Written before the others can notice that this process is gone.
-        (job.folder / _ERROR).write_text(json.dumps(_as_dict(job, error)), encoding="utf-8")
+        leave_error(job, error)
         raise
     distributed.destroy_process_group()
 
@@ -271,10 +271,20 @@ _KINDS: Mapping[str, type[MangaAssistError]] = {
 }
 
 
-def _reported(folder: Path) -> MangaAssistError | None:
+def leave_error(job: Job, error: Exception) -> None:
+    """Write down a worker's own error for whoever launched it."""
+    (job.folder / _ERROR).write_text(json.dumps(_as_dict(job, error)), encoding="utf-8")
+
+
+def forget_error(job: Job) -> None:
+    """Remove what an earlier attempt left behind."""
+    (job.folder / _ERROR).unlink(missing_ok=True)
+
+
+def reported(job: Job) -> MangaAssistError | None:
     """The error a worker left behind, under its own type."""
     try:
-        body: dict[str, Any] = json.loads((folder / _ERROR).read_text(encoding="utf-8"))
+        body: dict[str, Any] = json.loads((job.folder / _ERROR).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     kind = _KINDS.get(body["error"], MangaAssistError)

@@ -19,6 +19,7 @@ from mangaassist.core.identity import digest_bytes
 from mangaassist.training.deep.extra import require
 from mangaassist.training.deep.launch import Job, Layout, launch
 from mangaassist.training.deep.loop import Config
+from mangaassist.training.deep.machines import start_on
 from mangaassist.training.deep.text_model import DeepTextModel, word_marks
 from mangaassist.training.deep.text_task import BATCH, DATA, Bag, bag, pack_rows
 from mangaassist.training.job_folder import JobFolder, current_job_folder
@@ -113,7 +114,8 @@ class _Trainer:
         except OSError as error:
             raise unwritable(folder, error) from error
         job = Job(folder, _TASK, Config(seed=self.seed, epochs=epochs, keep=2))
-        trained = launch(job, self.layout, hear=self.place.hear)
+        start = start_on(self.place.machines)
+        trained = launch(job, self.layout, start=start, hear=self.place.hear)
         return {
             name.removeprefix("model."): tensor.numpy()
             for name, tensor in trained.final.tensors.items()
