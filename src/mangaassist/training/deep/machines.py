@@ -1,7 +1,7 @@
 """Machines that a command reaches: spot ones, on-demand ones once those were taken away too often (TRN-3).
 
-The command is put before the training process, as ``srun -p spot`` or ``kubectl exec TRAINER --`` are. What it
-reaches has to see the job's folder at the same path, with the same packages.
+The command is put before the training process, as ``srun -p spot`` or ``kubectl exec TRAINER --`` are. What
+it reaches has to see the job's folder at the same path, with the same packages.
 """
 
 from __future__ import annotations
