@@ -27,11 +27,12 @@ def answer(
     confidence: float = 0.8,
     error: str | None = None,
     latency: float = 10.0,
+    story: str = "intent",
 ) -> PredictionRecord:
     return PredictionRecord(
         request_id=f"{at.isoformat()}-{language}-{confidence}",
         at=at,
-        story="intent",
+        story=story,
         version=1,
         answered_by=1,
         arm="champion",

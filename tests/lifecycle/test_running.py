@@ -14,21 +14,26 @@ from pathlib import Path
 
 import pytest
 from tests.incidents.examples import T0, alarm, walk
+from tests.labels.servers import chosen, serving
+from tests.lifecycle.test_meters import answer
 
 from mangaassist.core.clock import SimulatedClock, SystemClock
 from mangaassist.core.errors import Conflict, GateRefused, InputError, Unavailable
 from mangaassist.core.home import Home
 from mangaassist.core.settings import Settings
-from mangaassist.core.verdict import Status
+from mangaassist.core.verdict import Status, Verdict
 from mangaassist.incidents import actions, reading, records
+from mangaassist.incidents import clock as clock_of
 from mangaassist.incidents.clock import ACKNOWLEDGED
 from mangaassist.incidents.records import Incident
 from mangaassist.lifecycle import desk, jobs, oncall
 from mangaassist.lifecycle.evidence import Meters
 from mangaassist.lifecycle.oncall_metrics import expose
 from mangaassist.lifecycle.platform import Platform
+from mangaassist.lifecycle.probing import probe
 from mangaassist.lifecycle.running import Running, alone
 from mangaassist.lifecycle.schedule import Job, Lane, Schedule
+from mangaassist.serving.prediction_log import PredictionLog
 
 MINUTE = timedelta(minutes=1)
 
@@ -210,6 +215,55 @@ def test_an_incident_from_page_to_retrospective(platform: Platform, clock: Simul
         desk.move(platform, key, records.MITIGATED, actor="bo", reason="Again.")
     with pytest.raises(InputError, match="one incident"):
         desk.retrospective(platform, "20260101")
+
+
+@pytest.mark.parametrize(("answers", "told"), [(40, False), (clock_of.LARGE_IMPACT, True)])
+def test_the_director_hears_at_sixty_minutes_of_what_hurts_many(
+    platform: Platform,
+    clock: SimulatedClock,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: int,
+    told: bool,
+) -> None:
+    """INC-4: the impact is counted from the prediction log of what alarmed; uncounted it would be many."""
+    key = opened(platform)
+    (component,) = reading.incident(platform.ledger, key).incident.components
+    monkeypatch.setattr(platform.registry, "stories", lambda: [component])
+    clock.advance(61 * MINUTE)
+    log = PredictionLog.open(platform.home, component)
+    row = answer(clock.now() - MINUTE, story=component)
+    log.write([replace(row, request_id=str(one)) for one in range(answers)])
+    log.write([answer(clock.now() - 2 * timedelta(hours=1), story=component)])
+    log.drain(platform.tables)
+    log.close()
+    known = reading.incident(platform.ledger, key)
+    assert desk.hurt_in_an_hour(platform, known) == answers
+    monkeypatch.setattr(platform.registry, "stories", list)
+    assert desk.hurt_in_an_hour(platform, known) is None
+    monkeypatch.setattr(platform.registry, "stories", lambda: [component])
+    meters = Meters(platform)
+    oncall.watch(platform, meters)
+    roles = {role for one in platform.outbox.recent() for role in one["roles"]}
+    assert ("director" in roles) is told
+
+
+def test_a_language_model_is_asked_what_nobody_can_miss(home: Home, clock: SimulatedClock) -> None:
+    """INC-5: away, or wrong, it fails its probe; without an address it is not asked."""
+    said = {"label": "order_delivery"}
+    with serving(lambda _text, _before: chosen(said["label"])) as server:
+        settings = replace(home.settings, llm_url=server.url, llm_model="small-1")
+        platform = Platform.open(replace(home, settings=settings), clock)
+
+        def probed() -> Verdict:
+            (found,) = [one for one in probe(platform) if one.name == "probe.language_model"]
+            return found
+
+        assert probed().status is Status.PASS
+        said["label"] = "greeting"
+        assert probed().status is Status.FAIL
+        assert "'greeting' of a late order" in probed().sentence
+    assert probed().status is Status.FAIL
+    assert not [one for one in probe(Platform.open(home, clock)) if "language" in one.name]
 
 
 def test_a_false_alarm_needs_no_mitigation(platform: Platform) -> None:

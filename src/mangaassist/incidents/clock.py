@@ -72,6 +72,8 @@ STAGES: Final = (
     ),
     Stage("review", 240, None, "Full review; tell customers.", "closed", (MANAGER,), (DIRECTOR, VP)),
 )
+COMMAND: Final = timedelta(minutes=next(one.starts for one in STAGES if one.name == "command"))
+"""After this it matters how many are hurt."""
 _KINDS: Final[Mapping[str, str]] = {
     "acknowledged": ACKNOWLEDGED,
     "mitigated": records.MITIGATED,
@@ -159,8 +161,7 @@ def announcements(known: Known, *, now: datetime, affected: int | None = None) -
     The keys are the incident's, so that telling twice tells once.
 
     Args:
-        affected: answers given to the cohorts that alarmed since the onset; None where nobody counted, which
-            counts as many.
+        affected: answers of the last hour by what alarmed; None where nobody counted, which counts as many.
     """
     view = standing(known, now=now)
     if view.over:

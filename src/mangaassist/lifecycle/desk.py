@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from mangaassist.core.clock import isoformat
@@ -145,21 +146,36 @@ def affected(platform: Platform, known: Known) -> int | None:
 
     None when what alarmed is not a story of this home, so that nobody can count.
     """
+    reached = clock.moments(known)
+    return _answered(platform, known, reached["began"], reached.get("recovered", platform.clock.now()))
+
+
+def hurt_in_an_hour(platform: Platform, known: Known) -> int | None:
+    """Answers of the last hour by the stories that alarmed, once the clock asks how large an incident is.
+
+    None before that, and when what alarmed is not a story of this home.
+    """
+    now = platform.clock.now()
+    if now - known.incident.opened < clock.COMMAND:
+        return None
+    return _answered(platform, known, now - timedelta(hours=1), now)
+
+
+def _answered(platform: Platform, known: Known, since: datetime, until: datetime) -> int | None:
     import polars as pl
 
-    from mangaassist.lifecycle.rollout import read_predictions
+    from mangaassist.serving.prediction_log import predictions_table
+    from mangaassist.storage.tables import Between
 
-    reached = clock.moments(known)
-    until = reached.get("recovered", platform.clock.now())
     own = [one for one in known.incident.components if one in platform.registry.stories()]
+    tables = [name for name in map(predictions_table, own) if platform.tables.exists(name)]
     if not own:
         return None
-    rows = [
-        read_predictions(platform, one).filter(pl.col("at").is_between(reached["began"], until))
-        for one in own
-    ]
     given = (pl.col("arm") != "shadow") & pl.col("answered_by").is_not_null()
-    return sum(frame.filter(given).height for frame in rows)
+    columns, span = ("at", "arm", "answered_by"), Between("at", since, until)
+    return sum(
+        platform.tables.read(name, columns=columns, between=span).filter(given).height for name in tables
+    )
 
 
 def _earlier(platform: Platform, known: Known) -> list[Past]:

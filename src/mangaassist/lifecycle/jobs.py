@@ -33,6 +33,7 @@ def jobs(platform: Platform) -> list[Job]:
         Job("notices", timedelta(seconds=15), lambda: deliver(platform), Lane.DESK),
         Job("snapshot", timedelta(seconds=30), _kept(platform, oncall.refresh), Lane.DESK),
         Job("probes", _MINUTES, lambda: oncall.probe_all(platform), Lane.PROBES),
+        Job("deploys", _MINUTES, lambda: oncall.read_deploys(platform), Lane.DESK),
         Job("alarms", _MINUTES, _kept(platform, alarms, fine=True), Lane.WORK),
         Job("incidents", _MINUTES, _kept(platform, oncall.watch), Lane.WORK),
         Job("rollouts", 5 * _MINUTES, lambda: judge_rollouts(platform), Lane.WORK),

@@ -271,8 +271,6 @@ def _provider(platform: Platform, story: Story, kind: str) -> LabelProvider:
 
 
 def _openai(platform: Platform, story: Story) -> OpenAiProvider:
-    from mangaassist.labels.openai import Endpoint, OpenAiProvider
-
     settings = platform.home.settings
     if settings.llm_region != story.residency:
         raise GateRefused(
@@ -281,6 +279,22 @@ def _openai(platform: Platform, story: Story) -> OpenAiProvider:
             got=f"llm_region = '{settings.llm_region}'",
             next_step="Name the region the model runs in as llm_region in settings.toml, or use one there.",
         )
+    return language_model(platform, seed_of=story.name)
+
+
+def language_model(platform: Platform, *, seed_of: str, **patience: Any) -> OpenAiProvider:
+    """The model of the settings.
+
+    Args:
+        seed_of: only the pauses between attempts are drawn from it.
+        patience: other than :class:`Endpoint` has by itself.
+
+    Raises:
+        InputError: no address, no model, or the variable that should hold its key is empty.
+    """
+    from mangaassist.labels.openai import Endpoint, OpenAiProvider
+
+    settings = platform.home.settings
     variable = settings.llm_key_variable
     if variable and not os.environ.get(variable):
         raise InputError(
@@ -290,9 +304,8 @@ def _openai(platform: Platform, story: Story) -> OpenAiProvider:
             next_step="Set it, or leave llm_key_variable empty for a server without keys.",
         )
     key = os.environ.get(variable, "") if variable else ""
-    endpoint = Endpoint(settings.llm_url, settings.llm_model, key)
-    # Only the pauses between attempts are drawn from it.
-    seed = int(digest([story.name, settings.llm_url])[:16], 16)
+    endpoint = Endpoint(settings.llm_url, settings.llm_model, key, **patience)
+    seed = int(digest([seed_of, settings.llm_url])[:16], 16)
     return OpenAiProvider(endpoint, clock=platform.clock, generator=np.random.default_rng(seed))
 
 

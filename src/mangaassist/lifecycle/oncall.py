@@ -14,18 +14,20 @@ import orjson
 from mangaassist.core.clock import isoformat, parse_instant
 from mangaassist.core.errors import MangaAssistError
 from mangaassist.core.verdict import Status, Verdict
-from mangaassist.incidents import actions, clock, reading
+from mangaassist.incidents import actions, clock, deploys, reading
+from mangaassist.incidents.changes import record
 from mangaassist.incidents.notices import Notice, addresses
 from mangaassist.incidents.outbox import judge
 from mangaassist.incidents.snapshot import OncallSnapshot, as_dict, from_dict, snapshot
 from mangaassist.lifecycle import probe_history
+from mangaassist.lifecycle.desk import hurt_in_an_hour
 from mangaassist.lifecycle.evidence import Meters, missing
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.lifecycle.probing import probe
 from mangaassist.lifecycle.schedule import Schedule
 
 PROBES_OLD = timedelta(minutes=3)
-_SNAPSHOT, _PROBES = "snapshot.json", "probes.json"
+_SNAPSHOT, _PROBES, _DEPLOYS = "snapshot.json", "probes.json", "deploys.json"
 
 
 def refresh(platform: Platform, meters: Meters) -> str:
@@ -101,12 +103,30 @@ def housekeeping(platform: Platform) -> list[Verdict]:
     ]
 
 
+def read_deploys(platform: Platform) -> str:
+    """Write down every checkout of the home's ``deploys.yaml`` that has moved since the last look."""
+    path, now = _path(platform, _DEPLOYS), platform.clock.now()
+    known: dict[str, str] = orjson.loads(path.read_bytes()) if path.exists() else {}
+    found = deploys.checkouts(platform.home.path)
+    moved = 0
+    for one in found:
+        standing = deploys.head(one.folder)
+        change = deploys.change(one, standing, known.get(one.subject), now=now)
+        if change is not None:
+            moved += record(platform.ledger, change, actor="git")
+        known[one.subject] = standing.commit
+    if found:
+        # Last: whoever dies before this finds the same moves again, and they are written once.
+        _replace(path, orjson.dumps({one.subject: known[one.subject] for one in found}))
+    return f"{len(found)} checkouts, {moved} moved."
+
+
 def watch(platform: Platform, meters: Meters) -> str:
     """Move the clock of every running incident, and look through the monitors that action items became."""
     now, told = platform.clock.now(), 0
     known = reading.running(platform.ledger)
     for one in known:
-        for notice in clock.announcements(one, now=now):
+        for notice in clock.announcements(one, now=now, affected=hurt_in_an_hour(platform, one)):
             told += platform.outbox.put(notice, at=now)
     items = actions.monitors(actions.items(platform.ledger))
     told += sum(platform.outbox.put(notice, at=now) for notice in _monitored(meters, items))

@@ -18,9 +18,12 @@ from mangaassist.lifecycle.platform import Platform
 _ROOM = 1 << 30
 # The first question after a start loads a model, a catalog or a library; a shopper's timeout is longer still.
 _COLD = timedelta(seconds=3)
+# A hosted language model takes seconds; beyond this an answer is late for anybody.
+_SLOW = timedelta(seconds=8)
 _BLOB = b"mangaassist probe"
 GOLDEN = ("Where is my order? It should have come on Monday.", "注文した漫画がまだ届きません。")
 """One request in each language, sent to every live model; the same version must always answer the same."""
+_RIGHT = "order_delivery"
 
 
 def probes(platform: Platform) -> list[Probe]:
@@ -35,6 +38,8 @@ def probes(platform: Platform) -> list[Probe]:
     ]
     if platform.home.settings.online_url or (platform.home.path / "online").exists():
         found.append(Probe("online", lambda: _online(platform)))
+    if platform.home.settings.llm_url:
+        found.append(Probe("language_model", lambda: _language_model(platform), _SLOW))
     return [*found, *_models(platform)]
 
 
@@ -106,6 +111,20 @@ def _online(platform: Platform) -> str:
                 raise Wrong(f"{version} does not return what it holds.")
             read += 1
     return f"{read} of {len(versions)} schema versions answer."
+
+
+def _language_model(platform: Platform) -> str:
+    """One question with an answer nobody can miss; it is no customer's, so it may leave any region."""
+    from mangaassist.labels.distillation import LABELS_PLACE, Prompt, Question
+    from mangaassist.lifecycle.labelling import language_model
+
+    prompt = Prompt("probe", f"Which of these is the message about?\n{LABELS_PLACE}")
+    asked = language_model(platform, seed_of="probe", timeout=_SLOW.total_seconds(), attempts=1)
+    question = Question("probe", GOLDEN[0], "en")
+    ((_, answer),) = asked.answer(prompt, (_RIGHT, "greeting"), [question])
+    if answer.label != _RIGHT:
+        raise Wrong(f"{asked.model} says {answer.label or answer.silence!r} of a late order.")
+    return f"{asked.model} answers as it should."
 
 
 def _models(platform: Platform) -> Iterator[Probe]:
