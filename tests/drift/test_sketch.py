@@ -133,6 +133,13 @@ def test_a_constant_column_sees_both_directions() -> None:
     assert sketches.count(frozen, pl.Series("x", [4, 5, 5, 6])).counts == (1, 2, 1)
 
 
+def test_bins_read_like_values() -> None:
+    """DRF-1: the edge just below the smallest value is not shown in digits."""
+    names = sketches.fit_numeric(pl.Series([0.0] * 80 + [0.1, 0.2, 0.3, 0.4] * 5)).names
+    assert names[:3] == ("below 0", "exactly 0", "0 to 0.2")
+    assert sketches.fit_numeric(pl.Series([1.0, 2.0, 3.0]), bins=2).names[0] == "up to 2"
+
+
 def test_values_are_kept_by_frequency_then_name() -> None:
     """DRF-4: ties are broken by name, so that two workers freeze the same bins."""
     frozen = sketches.fit_categorical(words(["b", "a", "c", "c", None]), top=2)

@@ -96,11 +96,12 @@ def from_request_cells(bins: Profile, cells: NDArray[np.int64]) -> Profile:
             next_step="Read only windows counted against this reference.",
         )
     part = iter(np.split(cells, ends[:-1]))
-    return replace(
-        empty_profile(bins),
+    return Profile(
         inputs={name: sketches.refill(sketch, next(part)) for name, sketch in bins.inputs.items()},
         confidence=sketches.refill(bins.confidence, next(part)),
         label=sketches.refill(bins.label, next(part)),
+        truth=sketches.empty(bins.truth),
+        confusion=ConfusionSketch(bins.confusion.labels, {}),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,8 +52,11 @@ class NumericSketch:
         """One readable name per cell."""
         if not self.edges:
             return ("any value", "missing")
-        inner = [f"{low:g} to {high:g}" for low, high in zip(self.edges, self.edges[1:], strict=False)]
-        return (f"up to {self.edges[0]:g}", *inner, f"above {self.edges[-1]:g}", "missing")
+        inner = [_between(low, high) for low, high in pairwise(self.edges)]
+        # The edge just below the smallest value was made by fit_numeric, and reads badly in digits.
+        alone = len(self.edges) > 1 and _neighbours(*self.edges[:2])
+        first = f"below {self.edges[1]:g}" if alone else f"up to {self.edges[0]:g}"
+        return (first, *inner, f"above {self.edges[-1]:g}", "missing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +280,15 @@ def _bins(sketch: Sketch) -> tuple[float, ...] | tuple[str, ...]:
     if isinstance(sketch, CentroidSketch):
         return sketch.bins
     return sketch.edges if isinstance(sketch, NumericSketch) else sketch.values
+
+
+def _neighbours(low: float, high: float) -> bool:
+    """Whether there is no number between the two."""
+    return bool(np.nextafter(low, np.inf) == high)
+
+
+def _between(low: float, high: float) -> str:
+    return f"exactly {high:g}" if _neighbours(low, high) else f"{low:g} to {high:g}"
 
 
 def _plain(sketch: Sketch) -> tuple[int, ...]:

@@ -114,7 +114,7 @@ def merge_alike(windows: Sequence[Window]) -> list[Window]:
     for window in windows:
         parts.setdefault((window.start, window.end, window.cohort), []).append(window.profile)
     return [
-        Window(start, end, merge_profiles(found), cohort)
+        Window(start, end, merge_profiles(found) if len(found) > 1 else found[0], cohort)
         for (start, end, cohort), found in sorted(parts.items(), key=lambda item: item[0])
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -114,9 +114,16 @@ def readable(request: Request) -> str:
 class Router:
     """Answers requests of any story through the live pointer and the model server."""
 
-    def __init__(self, pointer: LivePointer, server: ModelServer) -> None:
+    def __init__(
+        self, pointer: LivePointer, server: ModelServer, *, timer: Callable[[], float] = perf_counter
+    ) -> None:
+        """
+        Args:
+            timer: seconds that latencies are measured in.
+        """
         self._pointer = pointer
         self._server = server
+        self._timer = timer
 
     def answer(self, story: str, request: Request) -> Answer:
         """Answer one request; a failing model never raises, it becomes a fallback and a logged error."""
@@ -143,10 +150,10 @@ class Router:
         number = deployment.challenger
         if number is None or deployment.stage != SHADOW or not live.permissions.challenger_traffic:
             return None
-        started = perf_counter()
+        started = self._timer()
         text = readable(request)
         attempt = self._attempt(story, number, None, [text])[0]
-        latency = (perf_counter() - started) * 1000.0
+        latency = (self._timer() - started) * 1000.0
         return self._record(request, text, live, Arm.SHADOW, number, attempt=attempt, latency_ms=latency)
 
     def serve(self, story: str, request: Request) -> Answer:
@@ -165,10 +172,10 @@ class Router:
         deployment = live.deployment
         routed = deployment.challenger if arm is Arm.CANARY else deployment.champion
         fallback = deployment.champion if arm is Arm.CANARY else None
-        started = perf_counter()
+        started = self._timer()
         texts = [readable(request) for request in requests]
         attempts = self._attempt(story, routed, fallback, texts)
-        latency = (perf_counter() - started) * 1000.0 / len(requests)
+        latency = (self._timer() - started) * 1000.0 / len(requests)
         answers = []
         for request, text, attempt in zip(requests, texts, attempts, strict=True):
             record = self._record(request, text, live, arm, routed, attempt=attempt, latency_ms=latency)
