@@ -71,6 +71,9 @@ class InMemory:
     def rows(self, catalog: Catalog, view: str, snapshots: Any) -> pl.DataFrame:
         return self.view
 
+    def added(self, catalog: Catalog, view: str, after: int, upto: int) -> pl.DataFrame:
+        return self.view
+
 
 def write(home: Path, engine: str) -> None:
     """Materialise one generation after another, saying which one was published."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from tests.features import online_victim
 from tests.features.conftest import CATALOG
 from tests.features.stores import online, redis_there, store
 
+from mangaassist.core.clock import SystemClock
 from mangaassist.core.errors import InputError, IntegrityError, Unavailable
 from mangaassist.core.home import Home
 from mangaassist.features.catalog import Catalog
@@ -30,7 +34,7 @@ from mangaassist.features.materialise import GRACE, materialise
 from mangaassist.features.online import EmbeddedStore, Manifest, OnlineStore, online_store
 from mangaassist.features.point_in_time import INSTANT, point_in_time
 from mangaassist.features.reader import OnlineReader
-from mangaassist.features.records import groups_of, microseconds, records
+from mangaassist.features.records import continued, groups_of, microseconds, records
 from mangaassist.features.store import FeatureStore
 
 __all__ = ["store"]
@@ -52,7 +56,7 @@ SCHEMA = {
 times = st.integers(-180, 180).map(lambda minutes: NOON + timedelta(minutes=minutes))
 rows_of = st.lists(
     st.tuples(
-        st.sampled_from(["u1", "u2", "顧客三"]),
+        st.sampled_from(["u1", "u2", "顧客三", "長" * 300]),
         times,
         times,
         st.none() | st.integers(-(2**63), 2**63 - 1),
@@ -91,7 +95,7 @@ def test_a_record_serves_what_the_offline_read_finds(
     view = frame(rows)
     kept = _Memory(records(SHOP, {"shopper": view}, watermark=watermark)).kept
     at = watermark + timedelta(minutes=later)
-    keys = ["u1", "u2", "顧客三", "nobody", None]
+    keys = ["u1", "u2", "顧客三", "長" * 300, "nobody", None]
     asked = pl.DataFrame({"user_id": keys}, schema={"user_id": pl.String})
     offline = point_in_time({"shopper": view}, SHOP.chosen(NAMES), asked, as_of=at)
     reader = OnlineReader(_Fixed(kept, watermark), SHOP)  # type: ignore[arg-type]
@@ -100,6 +104,29 @@ def test_a_record_serves_what_the_offline_read_finds(
     for name in NAMES:
         assert list(map(str, served.reasons[name])) == offline[f"{name}__reason"].to_list()
         assert list(served.values[name]) == offline[name].to_list()
+
+
+@settings(max_examples=40, deadline=None)
+@given(batches=st.lists(rows_of, min_size=1, max_size=4), watermarks=st.lists(times, min_size=4, max_size=4))
+def test_records_continued_batch_by_batch_are_those_of_all_rows(
+    batches: list[list[tuple[Any, ...]]], watermarks: list[datetime]
+) -> None:
+    """Late data, ties, NaN, long keys: byte for byte, whatever has come between two watermarks."""
+    kept: list[tuple[bytes, bytes]] = []
+    for number, watermark in enumerate(sorted(watermarks)[: len(batches)]):
+        added = {"shopper": frame(batches[number])}
+        whole = {"shopper": frame([row for batch in batches[: number + 1] for row in batch])}
+        kept = list(continued(SHOP, partial(iter, kept), added, watermark=watermark))
+        assert kept == list(records(SHOP, whole, watermark=watermark))
+
+
+def test_the_order_in_which_a_catalog_lists_its_features_says_nothing() -> None:
+    """Training's catalog comes back from the ledger in another order than that of its file."""
+    view = some_rows(1)
+    turned = replace(SHOP, features=dict(reversed(SHOP.features.items())))
+    assert turned.version == SHOP.version
+    written, again = (list(records(one, {"shopper": view}, watermark=NOON)) for one in (SHOP, turned))
+    assert written == again
 
 
 class _Fixed:
@@ -177,6 +204,35 @@ def test_nothing_new_builds_nothing(store: OnlineStore, tmp_path: Path) -> None:
     assert store.names() == [SHOP.version]
 
 
+def test_a_new_generation_reads_only_what_came_since(
+    store: OnlineStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is the one all rows would have made; a snapshot that has expired makes it of all rows."""
+    features, whole = FeatureStore(_tables(tmp_path)), FeatureStore.rows
+    calls: list[str] = []
+
+    def watched(self: FeatureStore, catalog: Catalog, view: str, *more: Any, **options: Any) -> pl.DataFrame:
+        calls.append(view)
+        return whole(self, catalog, view, *more, **options)
+
+    monkeypatch.setattr(FeatureStore, "rows", watched)
+    features.append(SHOP, "shopper", some_rows(4))
+    materialise(features, SHOP, store, at=NOON)
+    features.append(SHOP, "shopper", some_rows(2, at=NOON - HOUR, orders=9))
+    calls.clear()
+    second = materialise(features, SHOP, store, at=NOON + HOUR).manifest
+    assert (calls, second.rows, second.keys) == ([], 6, 8)
+    again = materialise(features, SHOP, store, at=NOON + HOUR, rebuild=True).manifest
+    assert (calls, again.digest, again.rows) == (["shopper"], second.digest, 6)
+    now = SystemClock().now() + 2 * HOUR  # snapshots are stamped by the system's clock
+    features.append(SHOP, "shopper", some_rows(1, at=NOON - HOUR / 2))
+    table = SHOP.table("shopper")
+    features.tables.expire(table, older_than=now, keep=(), now=now, grace=HOUR, dry_run=False)
+    calls.clear()
+    assert materialise(features, SHOP, store, at=NOON + 2 * HOUR).manifest.rows == 7
+    assert calls == ["shopper"]
+
+
 def test_old_generations_go_after_the_grace_and_the_last_one_stays(
     store: OnlineStore, tmp_path: Path
 ) -> None:
@@ -249,7 +305,7 @@ def test_a_flipped_byte_falls_back_to_the_generation_before(tmp_path: Path) -> N
     reader = OnlineReader(store, SHOP)
     reader.refresh()
     assert _cell(reader) == (2, "value")
-    two = (2).to_bytes(8, "little") + b"\x05\x00\x00\x00"  # orders, then the length of "manga"
+    two = struct.pack("<qd", 2, 0.25)  # orders, then score
     with path.open("r+b") as file:  # in place, as a disk does it: the reader has the file open
         file.write(data.replace(two, b"\x07" + two[1:]))
     assert _cell(reader) == (1, "fallback")

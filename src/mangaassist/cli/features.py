@@ -69,7 +69,7 @@ def read_features(
     context: typer.Context,
     name: NameArgument,
     as_of: Annotated[
-        str | None, typer.Option("--as-of", help="The moment the values were needed; required.")
+        str | None, typer.Option("--as-of", help="The moment the values were needed, or now; required.")
     ] = None,
     entity: Annotated[
         list[str] | None, typer.Option("--entity", help="Whose features: ID or ENTITY=ID; may be repeated.")

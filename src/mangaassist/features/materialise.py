@@ -14,9 +14,11 @@ from mangaassist.core.errors import IntegrityError
 from mangaassist.core.identity import digest
 from mangaassist.features.catalog import Catalog
 from mangaassist.features.online import Item, Manifest, OnlineStore, digesting
-from mangaassist.features.records import records
+from mangaassist.features.records import continued, records
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from mangaassist.features.store import FeatureStore
 
 GRACE = timedelta(hours=1)
@@ -58,11 +60,14 @@ def materialise(
     The new generation is written aside and published in one step. A process killed before that step has
     changed nothing for anybody; what it left is dropped by the next materialisation.
 
+    A generation is made of the current one and the rows that came since, or of all rows where that cannot be:
+    the same bytes either way.
+
     Args:
         at: now. Reads are right from here on: what becomes available later is taken along (see ``records``).
         grace: how long superseded generations stay; the one before the current one stays in any case, as
             what to fall back to.
-        rebuild: write a generation even if nothing is new, for example because the store is damaged.
+        rebuild: write a generation of all rows even if nothing is new, for example for a damaged store.
 
     Raises:
         Unavailable, IntegrityError: the tables or the online store do not answer, or are damaged.
@@ -73,7 +78,13 @@ def materialise(
         current = None if rebuild else _trusted(online, catalog.version)
         if current is not None and current.snapshots == snapshots:
             return Materialised(current, False, _collect(online, current, at - grace))
-        manifest = _build(features, catalog, online, snapshots, at)
+        source = _Source(features, catalog, snapshots, at)
+        try:
+            manifest = _build(source, online, current)
+        except IntegrityError:
+            if current is None:
+                raise
+            manifest = _build(source, online, None)
         online.publish(manifest)
         return Materialised(manifest, True, _collect(online, manifest, at - grace))
 
@@ -89,20 +100,42 @@ def _trusted(online: OnlineStore, name: str) -> Manifest | None:
     return current
 
 
-def _build(
-    features: FeatureStore,
-    catalog: Catalog,
-    online: OnlineStore,
-    snapshots: Mapping[str, int | None],
-    at: datetime,
-) -> Manifest:
-    views = {view: features.rows(catalog, view, snapshots) for view in snapshots}
-    generation = digest([catalog.version, dict(snapshots), isoformat(at)])[:16]
-    content, keys = hashlib.sha256(), 0
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a generation is made of: the tables at ``snapshots``, to be right from ``at`` on."""
+
+    features: FeatureStore
+    catalog: Catalog
+    snapshots: Mapping[str, int | None]
+    at: datetime
+
+    def items(self, online: OnlineStore, current: Manifest | None) -> tuple[Iterator[Item], int]:
+        """Every record, and of how many rows they are."""
+        if current is not None and current.watermark <= self.at:
+            opened, added = online.open(current), self._added(current)
+            if len(added) == len(self.snapshots):
+                count = current.rows + sum(rows.height for rows in added.values())
+                return continued(self.catalog, opened.items, added, watermark=self.at), count
+        views = {view: self.features.rows(self.catalog, view, self.snapshots) for view in self.snapshots}
+        return records(self.catalog, views, watermark=self.at), sum(rows.height for rows in views.values())
+
+    def _added(self, current: Manifest) -> dict[str, pl.DataFrame]:
+        """The rows since ``current`` by view, of those where that can be told."""
+        found = {
+            view: self.features.added(self.catalog, view, current.snapshots.get(view), upto)
+            for view, upto in self.snapshots.items()
+        }
+        return {view: rows for view, rows in found.items() if rows is not None}
+
+
+def _build(source: _Source, online: OnlineStore, current: Manifest | None) -> Manifest:
+    items, rows = source.items(online, current)
+    catalog, content, keys = source.catalog, hashlib.sha256(), 0
+    generation = digest([catalog.version, dict(source.snapshots), isoformat(source.at)])[:16]
 
     def counted() -> Iterator[Item]:
         nonlocal keys
-        for item in digesting(records(catalog, views, watermark=at), content):
+        for item in digesting(items, content):
             keys += 1
             yield item
 
@@ -112,9 +145,9 @@ def _build(
         generation=generation,
         fingerprint=catalog.fingerprint,
         catalog=catalog.as_dict(),
-        snapshots=dict(snapshots),
-        watermark=at,
-        rows=sum(view.height for view in views.values()),
+        snapshots=dict(source.snapshots),
+        watermark=source.at,
+        rows=rows,
         keys=keys,
         digest=content.hexdigest(),
         seal=seal,

@@ -127,10 +127,32 @@ class FeatureStore:
             columns=[name for name in schema if name in known],
             share=share,
         )
-        return stored.select(
-            (pl.col(name) if name in known else pl.lit(None)).cast(kind).alias(name)
-            for name, kind in schema.items()
+        return _shaped(stored, schema)
+
+    def added(self, catalog: Catalog, view: str, after: int | None, upto: int | None) -> pl.DataFrame | None:
+        """The rows that came after one snapshot of a view's table and up to another, as :meth:`rows`.
+
+        Args:
+            after, upto: as :meth:`snapshots` gave them, the later one the newest there is.
+
+        Returns:
+            None when it cannot be told any more: a snapshot has expired, or is not the newest by now.
+        """
+        if after is None:
+            return self.rows(catalog, view, {view: upto})
+        if upto in (None, after):
+            return pl.DataFrame(schema=_schema(catalog, view))
+        table, schema = catalog.table(view), _schema(catalog, view)
+        numbers = [self.tables.number(table, snapshot) for snapshot in (after, upto)]
+        if numbers[0] is None:
+            return None
+        known = self._columns(catalog, view, upto)
+        found, newest = self.tables.since(
+            table, numbers[0], columns=[name for name in schema if name in known]
         )
+        if newest != numbers[1]:
+            return None
+        return pl.DataFrame(schema=schema) if found is None else _shaped(found, schema)
 
     def _columns(self, catalog: Catalog, view: str, snapshot: int | None) -> set[str]:
         """The columns of a view's table, none before the first append, checked against the catalog."""
@@ -151,6 +173,14 @@ class FeatureStore:
 
 def _keys(catalog: Catalog, view: str) -> list[str]:
     return [catalog.view(view)[0].entity, EVENT, INGESTED]
+
+
+def _shaped(stored: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+    """``stored`` in the catalog's columns and types; empty where it has none."""
+    return stored.select(
+        (pl.col(name) if name in stored.columns else pl.lit(None)).cast(kind).alias(name)
+        for name, kind in schema.items()
+    )
 
 
 def _stored(catalog: Catalog, view: str) -> pa.Schema:

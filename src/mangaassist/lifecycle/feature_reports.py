@@ -155,7 +155,7 @@ def read_features(
 
 
 def required_moment(platform: Platform, as_of: str | None) -> datetime:
-    """``as_of`` as a moment.
+    """``as_of`` as a moment; "now", too, has to be said.
 
     Raises:
         InputError: when it is missing, no moment, or still to come.
@@ -163,10 +163,12 @@ def required_moment(platform: Platform, as_of: str | None) -> datetime:
     if as_of is None:
         raise InputError(
             "--as-of",
-            expected="the moment the values were needed, for example 2026-11-20T09:30:00Z",
+            expected="the moment the values were needed, for example 2026-11-20T09:30:00Z, or now",
             got="nothing",
             next_step="Say it; there is no default, because today's values know what came after.",
         )
+    if as_of == "now":
+        return platform.clock.now()
     moment = parse_instant(as_of, field="--as-of")
     if moment > platform.clock.now():
         raise InputError(

@@ -226,6 +226,12 @@ class Tables:
         table = self._load(name)
         return _current(table) if table is not None else None
 
+    def number(self, name: str, snapshot: int) -> int | None:
+        """The number of the commit that made ``snapshot``, as :meth:`since` counts; None when it is gone."""
+        table = self._load(name)
+        found = table.snapshot_by_id(snapshot) if table is not None else None
+        return found.sequence_number if found is not None else None
+
     def fingerprint(self, name: str, snapshot: int) -> str:
         """Content hash of the rows at ``snapshot``, independent of order and files."""
         return fingerprint(self.read(name, snapshot=snapshot))
