@@ -18,20 +18,20 @@ from mangaassist.storage.spool import Spool
 from mangaassist.storage.tables import Tables
 
 
-def main(folder: str, url: str) -> None:
+def work(folder: str, url: str) -> tuple[int, int, int]:
+    """How many were asked, recovered and remain."""
     home, clock = Home.open(Path(folder)), SimulatedClock(NOW)
-    store = LabelStore(Tables.open(home), Ledger.open(home), clock)
+    tables, ledger = Tables.open(home), Ledger.open(home)
+    answers = Spool(home.folder("spool") / "answers.intent")
     endpoint = Endpoint(url, "small-1", concurrency=2, backoff=0.01)
     provider = OpenAiProvider(endpoint, clock=clock, generator=np.random.default_rng(1))
-    done = distil(
-        store,
-        STORY,
-        provider,
-        Prompt("p-v1", "One of\n{labels}"),
-        classes=("order", "return"),
-        answers=Spool(home.folder("spool") / "answers.intent"),
-    )
-    print(done.asked, done.recovered, done.remaining)
+    store, prompt = LabelStore(tables, ledger, clock), Prompt("p-v1", "One of\n{labels}")
+    done = distil(store, STORY, provider, prompt, classes=("order", "return"), answers=answers)
+    answers.close()
+    tables.close()
+    ledger.close()
+    return done.asked, done.recovered, done.remaining
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    work(*sys.argv[1:])

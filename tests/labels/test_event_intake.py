@@ -119,7 +119,7 @@ def test_files_that_are_none(tmp_path: Path, name: str) -> None:
 
 def test_kill_9_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
     """Real processes: intake and drain are killed in the middle, and lost answers make copies besides."""
-    result = run(tmp_path / "home", seconds=3.0, rate=10_000)
+    result = run(tmp_path / "home", seconds=1.6, rate=10_000)
     assert result.events >= 10 * BATCH
     assert result.resent >= 1
     assert (result.lost, result.doubled) == (0, 0)

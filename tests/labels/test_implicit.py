@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,6 @@ from mangaassist.labels.propensities import Correction, Propensity, corrections
 from mangaassist.labels.records import LABELS_TABLE, frame_schema
 from mangaassist.simulation.clicks import EXAMINATION, SURFACE, simulate_clicks
 from mangaassist.stats.off_policy import effective_sample_size
-from mangaassist.storage.spool import rows_of
 
 POLICY = ImplicitPolicy()
 SHOP = Story(
@@ -40,7 +40,8 @@ def table(events: Sequence[dict[str, Any]] | pl.DataFrame, *, now: datetime = NO
     """Events as the table holds them; none may be refused."""
     found = judge(events, now=now, limits=replace(LIMITS, oldest=timedelta(days=400)))
     assert found.refusals == ()
-    return pl.DataFrame(pl.from_arrow(rows_of(found.rows.rows(named=True), EVENT_SCHEMA)))
+    typed = found.rows.with_columns(pl.col("at", "known_at").str.to_datetime(time_zone="UTC"))
+    return pl.DataFrame(pl.from_arrow(typed.select(EVENT_SCHEMA.names).to_arrow().cast(EVENT_SCHEMA)))
 
 
 def impression(request: str, at: datetime = SHOWN_AT, **changed: Any) -> dict[str, Any]:
@@ -205,8 +206,10 @@ def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
 @settings(max_examples=60, deadline=None)
 @given(histories(), st.integers(0, 50))
 def test_placing_agrees_with_the_slow_twin(events: list[dict[str, Any]], minute: int) -> None:
-    frames = [table([event]) for event in events]  # one by one: keys may be reused across batches
-    everything = pl.concat(frames)
+    # Keys may be reused across batches; within this one each event gets its own first.
+    apart = [{**event, "event_id": f"{n:02d}"} for n, event in enumerate(events)]
+    keys = pl.Series([event["event_id"] for event in events])
+    everything = table(apart).sort("event_id").with_columns(event_id=keys)
     as_of = SHOWN_AT + timedelta(minutes=minute)
     fast = shown_rows(everything, as_of=as_of, excluded=["1" * 32])
     slow = slow_rows(everything, as_of=as_of, excluded=["1" * 32])
@@ -221,6 +224,7 @@ def test_placing_agrees_with_the_slow_twin(events: list[dict[str, Any]], minute:
 # --- propensities ------------------------------------------------------------------------------------------
 
 
+@cache
 def simulated(
     requests: int, *, shuffled: float = 0.1, wobble: float = 0.25, seed: int = 1
 ) -> tuple[Shown, pl.DataFrame]:
@@ -273,7 +277,7 @@ def test_too_little_is_insufficient_and_makes_no_label(
 
 
 def test_the_effective_number_of_clicks_is_kishs() -> None:
-    shown, _ = simulated(6_000)
+    shown, _ = simulated(12_000, shuffled=0.3)
     for one in corrections(shown.rows, POLICY, seed=1):
         weight = {each.position: each.weight for each in one.propensities if each.usable}
         clicks = shown.rows.filter("clicked", pl.col("device") == one.device)["position"]
@@ -426,12 +430,12 @@ def _shares(
     shown: Shown, truth: pl.DataFrame, found: Sequence[Correction], *, corrected: bool
 ) -> pl.DataFrame:
     """Pairs with their estimated attraction (corrected clicks per time shown) beside the truth."""
-    weigh = {(one.device, each.position): each.weight for one in found for each in one.propensities}
-    weights = [
-        weigh[device, place] if corrected else 1.0
-        for device, place in shown.rows.select("device", "position").rows()
-    ]
-    rows = shown.rows.with_columns(weight=pl.Series(weights))
+    weigh = [(one.device, each.position, each.weight) for one in found for each in one.propensities]
+    weights = pl.DataFrame(weigh, schema=["device", "position", "weight"], orient="row")
+    rows = shown.rows.join(weights.cast({"position": pl.Int32}), on=["device", "position"])
+    assert rows.height == shown.rows.height
+    if not corrected:
+        rows = rows.with_columns(weight=1.0)
     pairs = rows.group_by("query", "item").agg(
         estimate=(pl.col("weight") * pl.col("clicked")).mean(),
         shown=pl.len(),
@@ -442,7 +446,7 @@ def _shares(
 
 def test_corrected_clicks_estimate_attraction_wherever_the_item_stood() -> None:
     """SIMULATED truth: pairs that stood high, in the middle and low; raw clicks miss most of it."""
-    shown, relevance = simulated(30_000, seed=3)
+    shown, relevance = simulated(15_000, seed=3)
     found = corrections(shown.rows, POLICY, seed=1)
     for corrected, allowed in ((True, (0.0, 0.03)), (False, (0.06, 1.0))):
         pairs = _shares(shown, relevance, found, corrected=corrected)
