@@ -32,6 +32,7 @@ def _examples() -> pl.DataFrame:
             "text": ["i want a refund", "在庫はありますか", "hello"],
             "label": ["return_request", "stock_availability", "greeting_chitchat"],
             "group_id": ["g1", "g2", "g3"],
+            "captured_at": [START, START + timedelta(hours=9), START + timedelta(hours=15)],
             "attributes": [json.dumps(one) for one in attributes],
             "orders_90d": [9, 1, 0],
             "account_age_days": [3, 300, 5],
@@ -54,7 +55,7 @@ def test_the_specification_states_the_source_s_numbers() -> None:
     assert (accuracy.minimum, accuracy.regression, accuracy.blocking) == (0.90, 0.002, True)
     assert STORY.cadence == timedelta(days=7)
     assert (STORY.window.kind, STORY.window.days) == ("sliding", 84)
-    assert STORY.slices == ("language", "intent", "cohort", "device")
+    assert STORY.slices == ("language", "intent", "cohort", "device", "catalog_tier", "time_of_day")
     assert STORY.safety_critical == SAFETY_CRITICAL
     assert STORY.out_of_scope_label == OUT_OF_SCOPE
 
@@ -70,12 +71,15 @@ def test_load_derives_the_slices_and_drops_the_attributes() -> None:
     assert frame["device"].to_list() == ["ios", "unknown", "unknown"]
     assert frame["cohort"].to_list() == ["power", "returning", "new"]
     assert frame["intent"].to_list() == frame["label"].to_list()
-    assert frame["catalog_tier"].to_list() == ["head", "", ""]
+    assert frame["catalog_tier"].to_list() == ["head", "no_title", "no_title"]
+    assert frame["time_of_day"].to_list() == ["peak", "off_peak", "peak"]
     assert "attributes" not in frame.columns
     assert "return_request/en-1" not in frame.write_json()
 
 
-@pytest.mark.parametrize("column", ["text", "label", "attributes", "orders_90d", "account_age_days"])
+@pytest.mark.parametrize(
+    "column", ["text", "label", "captured_at", "attributes", "orders_90d", "account_age_days"]
+)
 def test_load_names_a_missing_column(column: str) -> None:
     with pytest.raises(InputError, match=column):
         load(_examples().drop(column))

@@ -58,8 +58,11 @@ def retrain(
 def evaluate(
     context: typer.Context,
     name: NameArgument,
-    mode: Annotated[str, typer.Option(help="rows (labelled ones) or replay (logged requests).")] = "rows",
-    on: Annotated[str, typer.Option(help="With rows: golden or adversarial.")] = "golden",
+    mode: Annotated[
+        str,
+        typer.Option(help="rows, slices or bias (of a labelled set), or replay (of logged requests)."),
+    ] = "rows",
+    on: Annotated[str, typer.Option(help="The labelled set: golden or adversarial.")] = "golden",
     version: Annotated[
         int | None,
         typer.Option(help="Default: champion, else the newest candidate; of a replay the challenger."),
@@ -68,10 +71,8 @@ def evaluate(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure one version on a held-out set, or replay it on requests it answered unseen or in its canary."""
-    from mangaassist.cli import render
+    """Measure one version: on a labelled set, slice by slice, for bias, or on requests it answered unseen."""
     from mangaassist.core.errors import InputError, nearest
-    from mangaassist.lifecycle.evaluating import evaluate as run
 
     here = session(context, home, as_json)
     if mode not in _MODES:
@@ -79,20 +80,83 @@ def evaluate(
         raise InputError("--mode", expected=" or ".join(_MODES), got=repr(mode), next_step=step)
     if mode == "replay":
         _replay(here, name, version, seed)
-        return
+    else:
+        {"rows": _measure, "slices": _slices, "bias": _bias}[mode](here, name, on, version)
+
+
+_MODES = ("rows", "slices", "bias", "replay")
+_SHOWN_SLICES = 25
+
+
+def _measure(here: Session, name: str, on: str, version: int | None) -> None:
+    from mangaassist.cli import render
+    from mangaassist.core.verdict import Verdict
+    from mangaassist.lifecycle.evaluating import evaluate as run
+
     result = run(here.platform(), name, on=on, version=version)
 
     def text() -> None:
         columns = ("value", "low", "high", "n", "floor", "ceiling")
         rows = [(metric, *(body[key] for key in columns)) for metric, body in result["metrics"].items()]
         render.table(f"{name} version {result['version']} on {on}", ("metric", *columns), rows)
+        hostile = result["adversarial"]
+        if hostile:
+            worst = sorted(hostile["attacks"], key=lambda one: -one["drop"])[:5]
+            parts = ("name", "n", "clean", "value", "low", "high")
+            shown = [tuple(one[part] for part in parts) for one in worst]
+            title = (
+                f"Under attack: {hostile['accuracy']['value']:.1%}, untouched {hostile['clean']:.1%}; worst"
+            )
+            render.table(title, ("attack", *parts[1:]), shown)
+        render.verdicts([Verdict.from_dict(one) for one in result["golden_set"]], title="The set itself")
         for note in result["notes"]:
             typer.echo(note)
 
     here.answer(result, text)
 
 
-_MODES = ("rows", "replay")
+def _slices(here: Session, name: str, on: str, version: int | None) -> None:
+    from mangaassist.cli import render
+    from mangaassist.lifecycle.evaluating import slices as run
+
+    result = run(here.platform(), name, on=on, version=version)
+
+    def text() -> None:
+        found = result["slices"]
+        enough = [one for one in found if not one["insufficient"]]
+        shown = sorted(enough, key=lambda one: (not one["flagged"], one["value"]))[:_SHOWN_SLICES]
+        parts = ("name", "n", "value", "low", "high", "gap", "p")
+        rows = [
+            (render.mark("fail" if one["flagged"] else "pass"), *(one[part] for part in parts))
+            for one in shown
+        ]
+        title = f"{name} version {result['version']} on {on}: flagged slices, then the lowest"
+        render.table(title, ("", *parts), rows)
+        flagged, thin = sum(one["flagged"] for one in found), len(found) - len(enough)
+        typer.echo(
+            f"{len(found):,} slices: {flagged:,} flagged (p below 0.05 after Holm), {thin:,} insufficient "
+            f"(fewer than {result['minimum']} rows). --json has all of them."
+        )
+        if result["absent_dimensions"]:
+            typer.echo(f"Not in these rows: {', '.join(result['absent_dimensions'])}.")
+
+    here.answer(result, text)
+
+
+def _bias(here: Session, name: str, on: str, version: int | None) -> None:
+    from mangaassist.cli import render
+    from mangaassist.core.verdict import Verdict
+    from mangaassist.lifecycle.evaluating import bias as run
+
+    result = run(here.platform(), name, on=on, version=version)
+
+    def text() -> None:
+        found = [Verdict.from_dict(one) for one in result["verdicts"]]
+        render.verdicts(found, title=f"{name} version {result['version']} on {on}: gaps in accuracy")
+        if not found:
+            typer.echo("There is one language and one cohort only: nothing to compare.")
+
+    here.answer(result, text)
 
 
 def _replay(here: Session, name: str, version: int | None, seed: int) -> None:

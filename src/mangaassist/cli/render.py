@@ -45,13 +45,15 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     from rich.text import Text
 
     cells = [[value if isinstance(value, Text) else Text(_cell(value)) for value in row] for row in rows]
-    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(columns):
         numeric = all(_is_number(row[index].plain) for row in cells)
         drawn.add_column(name, justify="right" if numeric and cells else "left", overflow="fold")
     for row in cells:
         drawn.add_row(*row)
-    console().print(drawn)
+    out = console()
+    out.print(Text(title, style="italic"))  # a title of the table would be broken at the table's width
+    out.print(drawn)
 
 
 def verdicts(found: Iterable[Verdict], *, title: str = "Verdicts") -> None:

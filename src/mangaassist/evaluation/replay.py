@@ -221,8 +221,8 @@ def _judged(name: str, difference: Estimate, margin: float) -> Verdict:
     else:
         status, end = Status.INSUFFICIENT, "which decides nothing"
     sentence = (
-        f"Had it served the {difference.n:,} sessions of the {name}, {difference.value:+.1%} more would have "
-        f"been resolved ({difference.low:+.1%} to {difference.high:+.1%}, doubly robust): {end}."
+        f"Had it served the {difference.n:,} sessions of the {name}, the share resolved would have moved by "
+        f"{difference.value:+.1%} ({difference.low:+.1%} to {difference.high:+.1%}, doubly robust): {end}."
     )
     return _verdict(name, status, sentence, n=difference.n, margin=margin, found=difference)
 

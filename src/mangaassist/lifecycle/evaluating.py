@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,8 @@ from mangaassist.promotion.versions import Version
 from mangaassist.training.formats import load as load_model
 
 if TYPE_CHECKING:
-    from mangaassist.evaluation.report import Ceiling
+    from mangaassist.core.story import Model, Story
+    from mangaassist.evaluation.report import Ceiling, EvaluationReport
 
 SETS = ("golden", "adversarial")
 _BEFORE_ABSTENTION = (
@@ -37,43 +38,82 @@ def evaluate(platform: Platform, name: str, *, on: str, version: int | None) -> 
     Raises:
         InputError: for another set, or one without rows.
     """
-    if on not in SETS:
-        raise InputError("--on", expected=" or ".join(SETS), got=repr(on), next_step=nearest(on, SETS))
     from mangaassist.evaluation.adversarial import attack
     from mangaassist.evaluation.classification import confusion
-    from mangaassist.evaluation.classification import evaluate as measure
     from mangaassist.evaluation.latency import measure_latency
+    from mangaassist.lifecycle.golden import golden_verdicts
+
+    asked = _ask(platform, name, on, version)
+    report, rows, story = asked.report, asked.rows, asked.story
+    golden = on == "golden"
+    hostile = attack(story, asked.model, rows, seed=asked.seed) if golden else None
+    return {
+        **asked.head(),
+        "metrics": {key: metric.as_dict() for key, metric in report.metrics.items()},
+        "languages": {key: metric.as_dict() for key, metric in report.languages.items()},
+        "recalls": {key: metric.as_dict() for key, metric in report.recalls.items()},
+        "adversarial": hostile.as_dict() if hostile else None,
+        "most_confused": confusion(report.answers).as_dict()["most_confused"],
+        "latency": measure_latency(asked.model, rows["text"].to_list()).as_dict(),
+        "golden_set": [one.as_dict() for one in golden_verdicts(platform, story, rows)] if golden else [],
+        "notes": [_BEFORE_ABSTENTION, *_notes(report.metrics["accuracy"].ceiling_method)],
+    }
+
+
+def slices(platform: Platform, name: str, *, on: str, version: int | None) -> dict[str, Any]:
+    """Every slice and cross of a version's answers (EVA-2); raises like :func:`evaluate`."""
+    from mangaassist.evaluation.slices import slice_matrix
+
+    asked = _ask(platform, name, on, version)
+    return {**asked.head(), **slice_matrix(asked.report.answers, asked.story.slices).as_dict()}
+
+
+def bias(platform: Platform, name: str, *, on: str, version: int | None) -> dict[str, Any]:
+    """Gaps between languages and between cohorts, and their verdicts; raises like :func:`evaluate`."""
+    from mangaassist.evaluation.bias import bias_audit, bias_verdicts
+
+    asked = _ask(platform, name, on, version)
+    audit = bias_audit(asked.report.answers)
+    return {**asked.head(), **audit.as_dict(), "verdicts": [one.as_dict() for one in bias_verdicts(audit)]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A version's answers to the rows of a set as it is now."""
+
+    version: Version
+    story: Story
+    model: Model
+    rows: pl.DataFrame
+    report: EvaluationReport
+    seed: int
+
+    def head(self) -> dict[str, Any]:
+        """What every answer begins with."""
+        return {
+            "story": self.story.name,
+            "version": self.version.number,
+            "status": str(self.version.status),
+            "on": self.report.on,
+            "n": self.report.n,
+        }
+
+
+def _ask(platform: Platform, name: str, on: str, version: int | None) -> _Asked:
+    from mangaassist.evaluation.classification import evaluate as measure
     from mangaassist.training.floors import fit_floors
 
-    chosen, module = choose_version(platform, name, version), platform.module(name)
-    story = module.STORY
-    files = platform.artifacts.files(chosen.artifact)
-    model = load_model(files)
-    rows = _rows(platform, name, on)
+    if on not in SETS:
+        raise InputError("--on", expected=" or ".join(SETS), got=repr(on), next_step=nearest(on, SETS))
+    chosen, story = choose_version(platform, name, version), platform.module(name).STORY
+    model, rows = load_model(platform.artifacts.files(chosen.artifact)), _rows(platform, name, on)
     train = read_frame(platform.artifacts.read(chosen.documents["split"], "train.arrow"))
     floors = fit_floors(
         train["text"].to_list(), train["label"].to_list(), out_of_scope_label=story.out_of_scope_label
     )
-    ceilings = _ceilings(platform, name, chosen, on)
-    seed = int(chosen.tags["seed"])
+    ceilings, seed = _ceilings(platform, name, chosen, on), int(chosen.tags["seed"])
     report = measure(story, model, rows, on=on, floors=floors, ceilings=ceilings, seed=seed)
-    if on == "golden":
-        report = replace(report, adversarial=attack(story, model, rows, seed=seed))
-    latency = measure_latency(model, rows["text"].to_list())
-    return {
-        "story": name,
-        "version": chosen.number,
-        "status": str(chosen.status),
-        "on": on,
-        "n": report.n,
-        "metrics": {key: metric.as_dict() for key, metric in report.metrics.items()},
-        "languages": {key: metric.as_dict() for key, metric in report.languages.items()},
-        "recalls": {key: metric.as_dict() for key, metric in report.recalls.items()},
-        "adversarial": report.adversarial.as_dict() if report.adversarial else None,
-        "most_confused": confusion(report.answers).as_dict()["most_confused"],
-        "latency": latency.as_dict(),
-        "notes": [_BEFORE_ABSTENTION, *_notes(report.metrics["accuracy"].ceiling_method)],
-    }
+    return _Asked(chosen, story, model, rows, report, seed)
 
 
 def _notes(ceiling_method: str) -> list[str]:

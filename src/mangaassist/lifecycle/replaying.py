@@ -42,8 +42,9 @@ def replay(platform: Platform, name: str, version: int | None, *, seed: int) -> 
     )
     margin, generator = story.rollout.margin, np.random.default_rng(seed)
     shadow, canary = _shadow_rows(rows, number, seed), _canary_rows(platform, name, rows, number, seed)
-    known = shadow.join(outcomes, on="request_id")
-    drawn = canary.join(outcomes, on="request_id")
+    # In their drawn order: by it the estimators split the rows in two halves.
+    known = shadow.join(outcomes, on="request_id", maintain_order="left")
+    drawn = canary.join(outcomes, on="request_id", maintain_order="left")
     found: list[Replay] = []
     if known.height > 1:
         kind = _kinds(known, ("language", "label_new", "abstains_new", "band"))

@@ -1,4 +1,4 @@
-"""Shopper cohorts, derived from features as they stood when the shopper wrote."""
+"""Who wrote and when: cohorts from features as they stood at the time, and whether the shop was busy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import polars as pl
 
 NEW_BELOW_DAYS = 30
 POWER_FROM_ORDERS = 6
+PEAK_HOURS = (*range(22, 24), *range(4), *range(10, 16))
+"""UTC hours: the evenings of the Americas and those of Japan."""
 
 
 def cohort() -> pl.Expr:
@@ -24,3 +26,9 @@ def cohort() -> pl.Expr:
         .otherwise(pl.lit("returning"))
         .alias("cohort")
     )
+
+
+def time_of_day() -> pl.Expr:
+    """``peak`` or ``off_peak`` by the UTC hour in which the shopper wrote."""
+    peak = pl.col("captured_at").dt.hour().is_in(PEAK_HOURS)
+    return pl.when(peak).then(pl.lit("peak")).otherwise(pl.lit("off_peak")).alias("time_of_day")

@@ -27,7 +27,7 @@ STORY = Story(
         Threshold("golden.coverage", minimum=0.85, blocking=False),
         Threshold("adversarial.accuracy", regression=0.02),
     ),
-    slices=("language", "intent", "cohort", "device"),
+    slices=("language", "intent", "cohort", "device", "catalog_tier", "time_of_day"),
     safety_critical=SAFETY_CRITICAL,
     out_of_scope_label=OUT_OF_SCOPE,
     cadence=timedelta(days=7),
@@ -43,20 +43,23 @@ def load(examples: pl.DataFrame) -> pl.DataFrame:
         examples: the columns of ``labels.records.EXAMPLE_COLUMNS`` and one per feature of the story.
 
     Returns:
-        ``examples`` without ``attributes`` and with cohort, device, intent (the label, for slicing) and
-        catalog_tier. Whatever else the attributes hold, such as a simulation's notes, ends here.
+        ``examples`` without ``attributes`` and with cohort, device, intent (the label, for slicing),
+        catalog_tier and time_of_day. Whatever else the attributes hold, such as a simulation's notes, ends
+        here.
 
     Raises:
         InputError: when a column is missing.
     """
     from mangaassist.labels.records import attribute, require_columns
-    from mangaassist.stories.intent.cohorts import cohort
+    from mangaassist.stories.intent.cohorts import cohort, time_of_day
 
-    require_columns(examples, ("text", "label", "group_id", "attributes", *STORY.features), what="examples")
+    needed = ("text", "label", "group_id", "captured_at", "attributes", *STORY.features)
+    require_columns(examples, needed, what="examples")
     return examples.with_columns(
         cohort(),
         attribute("device").fill_null("unknown"),
-        attribute("catalog_tier").fill_null(""),
+        attribute("catalog_tier").replace("", None).fill_null("no_title"),
+        time_of_day(),
         intent="label",
     ).drop("attributes")
 
