@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 
 import numpy as np
 import pytest
@@ -192,3 +193,21 @@ def test_latency_is_of_single_calls() -> None:
     assert 0 < found.p50_ms <= found.p95_low <= found.p95_ms <= found.p95_high
     with pytest.raises(InputError, match="at least one text"):
         measure_latency(Counting(), [])
+
+
+@pytest.mark.parametrize(("slow_text", "expected"), [(None, 1.0), ("slow", 40.0)])
+def test_a_busy_machine_is_not_a_slow_model(
+    monkeypatch: pytest.MonkeyPatch, slow_text: str | None, expected: float
+) -> None:
+    """STO-1: calls that are interrupted now and then do not move the 95th percentile; slow texts do."""
+    clock, made = [0.0], count(1)
+
+    class Timed(Scripted):
+        def predict(self, texts):  # type: ignore[no-untyped-def]
+            slow = texts[0] == slow_text or (slow_text is None and next(made) % 10 == 0)
+            clock[0] += 0.04 if slow else 0.001
+            return super().predict(texts)
+
+    monkeypatch.setattr("mangaassist.evaluation.latency.perf_counter", lambda: clock[0])
+    found = measure_latency(Timed(), [*"abcdefg", "slow"], calls=200)
+    assert found.p95_ms == pytest.approx(expected)

@@ -19,6 +19,7 @@ from mangaassist.drift import store
 from mangaassist.drift.hub import DriftReport, read_history
 from mangaassist.drift.profile import merge_profiles
 from mangaassist.lifecycle import watch as watching
+from mangaassist.lifecycle.jobs import tell_proposal
 from mangaassist.lifecycle.monitoring import (
     PROPOSED,
     Monitor,
@@ -268,6 +269,41 @@ def test_an_outage_pages_once_and_bars_every_retrain_until_it_is_over(shop: Shop
     hours(shop, 24, seed=99)
     watch.look(NAME)
     assert barred(shop, NAME) == ""
+
+
+def test_a_run_that_registers_nothing_is_tried_again_by_the_cadence(shop: Shop) -> None:
+    """RET-1: the first retrain is proposed once; when its run stops early, the cadence asks a week later."""
+    clock: Any = shop.clock
+    assert str(next_step(shop, NAME, None).cause) == "first"
+    body = {"version": None, "steps": []}
+    shop.ledger.append(kind="run.ended", subject=f"run/{NAME}", body=body, actor="test", at=clock.now())
+    clock.advance_to(START + 6 * DAY)
+    assert str(next_step(shop, NAME, None).action) == "nothing"
+    clock.advance_to(START + 7 * DAY)
+    assert str(next_step(shop, NAME, None).cause) == "cadence"
+    assert proposals(shop) == ["retrain", "retrain"]
+
+
+@pytest.mark.parametrize(
+    ("action", "severity", "told"),
+    [
+        ("page", "", [("SEV-2", ["data_platform", "on_call"])]),
+        ("review", "", [("SEV-4", ["ml_platform_owner"])]),
+        ("retrain", "SEV-3", [("SEV-3", ["on_call", "ml_platform_owner"])]),
+        ("retrain", "", []),
+    ],
+)
+def test_people_hear_what_is_left_to_them_once(
+    shop: Shop, action: str, severity: str, told: list[tuple[str, list[str]]]
+) -> None:
+    """DRF-3: corruption pages the data platform, unsafe slices are SEV-3, reviews have an owner."""
+    body = {"action": action, "severity": severity, "reason": "The world moved.", "key": "k"}
+    for _ in range(2):
+        shop.ledger.append(
+            kind=PROPOSED, subject=f"monitoring/{NAME}", body=body, actor="t", at=shop.clock.now()
+        )
+        tell_proposal(shop, NAME)
+    assert [(one["severity"], one["roles"]) for one in shop.outbox.recent()] == told
 
 
 def test_a_column_that_changes_its_type_is_found_and_does_not_stop_the_hub(shop: Shop) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from mangaassist.core.clock import isoformat
 from mangaassist.core.errors import GateRefused, MangaAssistError, Unavailable
 from mangaassist.core.verdict import Action
-from mangaassist.incidents.clock import DATA_PLATFORM, ON_CALL
+from mangaassist.incidents.clock import DATA_PLATFORM, ON_CALL, OWNER
 from mangaassist.incidents.notices import Notice, send
 from mangaassist.lifecycle import oncall
 from mangaassist.lifecycle.alarming import alarms
@@ -256,25 +256,38 @@ def _drift(platform: Platform) -> Callable[[], str]:
         found = watch.look_all()
         watch.save(every=SAVED_EVERY)
         for name in found.reports:
-            page_data_platform(platform, name)
+            tell_proposal(platform, name)
         return f"{len(found.reports)} stories looked at, {len(found.unwatched)} not watched yet."
 
     return look
 
 
-def page_data_platform(platform: Platform, name: str) -> None:
-    """Tell the data platform of corruption the triage found, once per occasion (DRF-3)."""
+def tell_proposal(platform: Platform, name: str) -> None:
+    """Tell people what the triage leaves to them, once per occasion (DRF-3).
+
+    Corruption is the data platform's, a look at a drift the model owner's; whoever is on call hears of a
+    safety-critical slice, though its retrain starts by itself.
+    """
     from mangaassist.lifecycle.monitoring import PROPOSED, subject
     from mangaassist.retraining.schedule import Proposed
 
-    newest = platform.ledger.entries(subject=subject(name), kind=PROPOSED)[-1:]
-    for entry in newest:
-        if entry.body["action"] == str(Proposed.PAGE):
-            title = f"{name}: the data that feed it look corrupt"
-            roles = (DATA_PLATFORM, ON_CALL)
-            notice = Notice(
-                entry.body["key"], "SEV-2", title, entry.body["reason"], roles, runbook="upstream_data"
-            )
+    known = {
+        str(Proposed.PAGE): (
+            "SEV-2",
+            (DATA_PLATFORM, ON_CALL),
+            "the data that feed it look corrupt",
+            "upstream_data",
+        ),
+        str(Proposed.REVIEW): ("SEV-4", (OWNER,), "a person should look at its drift", "feature_drift"),
+    }
+    for entry in platform.ledger.entries(subject=subject(name), kind=PROPOSED)[-1:]:
+        body = entry.body
+        told = known.get(body["action"])
+        if told is None and body.get("severity"):
+            told = (body["severity"], (ON_CALL, OWNER), "it has become worse where safety depends", "quality")
+        if told is not None:
+            severity, roles, what, runbook = told
+            notice = Notice(body["key"], severity, f"{name}: {what}", body["reason"], roles, runbook=runbook)
             platform.outbox.put(notice, at=platform.clock.now())
 
 

@@ -299,10 +299,9 @@ def next_step(platform: Platform, name: str, found: Triage | None) -> RetrainPro
     """
     story, now = platform.story(name), platform.clock.now()
     entries = platform.ledger.entries(subject=subject(name), kind=PROPOSED)
-    versions = platform.registry.versions(name)
     proposal = propose(
         story,
-        last_retrain_at=versions[-1].registered_at if versions else None,
+        last_retrain_at=last_retrain(platform, name),
         now=now,
         triage=found,
         frozen=not platform.switches.permissions(name).drift_triggers,
@@ -316,6 +315,21 @@ def next_step(platform: Platform, name: str, found: Triage | None) -> RetrainPro
             kind=PROPOSED, subject=subject(name), body=proposal.as_dict(), actor="retraining", at=now
         )
     return proposal
+
+
+def last_retrain(platform: Platform, name: str) -> datetime | None:
+    """When a story was last retrained, whatever became of it; None for never.
+
+    A run that registered nothing counts, too: otherwise its cadence would stay due without a new occasion,
+    and it would never be tried again.
+    """
+    from mangaassist.lifecycle.retrain import ENDED
+
+    runs = platform.ledger.entries(subject=f"run/{name}", kind=ENDED)
+    versions = platform.registry.versions(name)
+    began = [*(one.registered_at for one in versions[-1:])]
+    began += [one.at for one in runs[-1:] if one.body.get("version") is None]
+    return max(began, default=None)
 
 
 def spent(platform: Platform, name: str, now: datetime) -> float:
