@@ -66,7 +66,7 @@ class Written:
     def series(self, panel: str) -> Sequence[Series]:
         return self.found.get(panel, [])
 
-    def minutes(self, panel: str) -> Sequence[Series]:
+    def minutes(self, panel: str, since: datetime) -> Sequence[Series]:
         return []
 
     def changes(self, since: datetime, until: datetime) -> Sequence[Change]:

@@ -146,7 +146,7 @@ class Night:
     def absent(self) -> Mapping[str, str]:
         return {}
 
-    def minutes(self, panel: str) -> Sequence[Series]:
+    def minutes(self, panel: str, since: datetime) -> Sequence[Series]:
         return []
 
     def panels(self) -> Sequence[str]:

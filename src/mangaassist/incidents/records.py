@@ -372,8 +372,8 @@ class Evidence(Protocol):
         """The series of one panel, some days up to ``now``."""
         ...
 
-    def minutes(self, panel: str) -> Sequence[Series]:
-        """The newest days of those series of a panel of which a minute counts enough, minute by minute."""
+    def minutes(self, panel: str, since: datetime) -> Sequence[Series]:
+        """Series of a panel that can be read minute by minute: the minutes that ended after ``since``."""
         ...
 
     def changes(self, since: datetime, until: datetime) -> Sequence[Change]:

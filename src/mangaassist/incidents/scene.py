@@ -78,7 +78,7 @@ def scene(incident: Incident, evidence: Evidence) -> Scene:
     began = _onset(incident.alarms)
     first = incident.alarms[0].panel
     # Minutes after it began, minutes tell cohorts apart.
-    closest = evidence.minutes(first) or found.get(first, ())
+    closest = evidence.minutes(first, began.earliest - _DAY) or found.get(first, ())
     return Scene(
         incident,
         evidence.now,

@@ -7,6 +7,7 @@ so that a restart loses no evidence.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from mangaassist.incidents import alarm_state, reading, register
-from mangaassist.incidents.alarms import Label
+from mangaassist.incidents.alarms import TICK, Label
 from mangaassist.incidents.grouping import joined
 from mangaassist.incidents.records import Alarm, Evidence, Known, Series
 from mangaassist.incidents.tree import Tree, decided, walk
@@ -39,21 +40,19 @@ def alarms(platform: Platform, meters: Looking) -> str:
     with platform.home.lock("alarms"):
         evidence = meters.look()
         until = evidence.now - _SETTLED
-        series = [one for panel in WATCHED for one in evidence.series(panel) if _watchable(one)]
-        if not series:
+        found = _watched(platform, evidence, until)
+        if found is None:
             return f"No series has {_ENOUGH} values yet; nothing is watched."
-        ticks = Stretch.of(series, until=until)
-        minutes = [one for panel in WATCHED for one in evidence.minutes(panel)]
+        before, stretches = found
         tree = Tree.load(platform.home.path)
-        before = _resumed(platform, ticks, minutes, until) or _begun(platform, ticks, minutes, until)
-        now, fired = follow(before, _stretches(before, ticks, minutes, until))
+        now, fired = follow(before, [*stretches, *_newest_minutes(before, evidence, until)])
         running = _take_in(platform, tree, fired, at=evidence.now)
         walks = _attend(platform, tree, evidence, running, now)
         # Last: a process that dies before this sees the same ticks again and finds their alarms written.
         _keep(platform, now)
     quick = sum(len(part.labels) for part in now.parts[1:])
     return (
-        f"{len(series)} series watched, {quick} every minute, {len(fired)} alarms, {len(running)} incidents, "
+        f"{now.series} series watched, {quick} every minute, {len(fired)} alarms, {len(running)} incidents, "
         f"{walks} walks."
     )
 
@@ -81,43 +80,72 @@ def _label(one: Series) -> Label:
     return Label(one.panel, one.name, one.cohort)
 
 
-def _begun(platform: Platform, ticks: Stretch, minutes: Sequence[Series], until: datetime) -> Watches:
+def _watched(platform: Platform, evidence: Evidence, until: datetime) -> tuple[Watches, list[Stretch]] | None:
+    """The watches as they stood or new ones, and the five-minute values; None for nothing to watch.
+
+    Between two five-minute ticks nothing but minutes is read.
+    """
+    path = _path(platform)
+    known = alarm_state.from_bytes(path.read_bytes()) if path.exists() else None
+    last = known.parts[0].last if known else None
+    if known is not None and last is not None and until < last + TICK:
+        return known, []
+    series = [one for panel in WATCHED for one in evidence.series(panel) if _watchable(one)]
+    if not series:
+        return None
+    ticks = Stretch.of(series, until=until)
+    if known is None or known.parts[0].labels != ticks.labels or last is None or last < ticks.start:
+        return _begun(platform, ticks, evidence, until), [ticks]
+    if last - known.parts[0].since > _REFIT and not any(known.firing().values()):
+        return _renewed(known, ticks, evidence, until) or _begun(platform, ticks, evidence, until), [ticks]
+    return known, [ticks]
+
+
+def _renewed(known: Watches, ticks: Stretch, evidence: Evidence, until: datetime) -> Watches | None:
+    """The watches on newer baselines; None when other series count enough in a minute than before."""
+    quick = {label for part in known.parts[1:] for label in part.labels}
+    if {_label(one) for one in _frequent(ticks, evidence, until)} != quick:
+        return None
+    return renewed(known, ticks, *_minutes(known, evidence, until - _REFIT, until))
+
+
+def _frequent(ticks: Stretch, evidence: Evidence, until: datetime) -> list[Series]:
+    """The minutes of those of the series that count enough in one."""
+    own = set(ticks.labels)
+    minutes = [one for panel in WATCHED for one in evidence.minutes(panel, until - _REFIT)]
+    return [one for one in minutes if _label(one) in own and _often(one)]
+
+
+def _begun(platform: Platform, ticks: Stretch, evidence: Evidence, until: datetime) -> Watches:
     """New watches on all the history there is, from its newest tick on.
 
     What running incidents hold as in alarm stays so until it has been back to usual.
     """
     known = reading.running(platform.ledger)
     loud = {Label(alarm.panel, alarm.name, alarm.cohort) for one in known for alarm in one.incident.alarms}
-    own = set(ticks.labels)
-    often = [one for one in minutes if _label(one) in own and _often(one)]
+    often = _frequent(ticks, evidence, until)
     return begun(ticks, Stretch.of(often, until=until) if often else None, loud=loud)
 
 
-def _resumed(
-    platform: Platform, ticks: Stretch, minutes: Sequence[Series], until: datetime
-) -> Watches | None:
-    """Where the alarms stood, on newer baselines once a week; None when that was of other series."""
-    path = _path(platform)
-    if not path.exists():
-        return None
-    known = alarm_state.from_bytes(path.read_bytes())
-    coarse = known.parts[0]
-    there = {_label(one) for one in minutes}
-    if coarse.labels != ticks.labels or coarse.last is None or coarse.last < ticks.start:
-        return None
-    if any(not there.issuperset(part.labels) for part in known.parts[1:]):
-        return None
-    if coarse.last - coarse.since > _REFIT and not any(known.firing().values()):
-        return renewed(known, *_stretches(known, ticks, minutes, until))
-    return known
-
-
-def _stretches(watches: Watches, ticks: Stretch, minutes: Sequence[Series], until: datetime) -> list[Stretch]:
-    """What was measured of the series of each pace."""
-    by_label = {_label(one): one for one in minutes}
+def _newest_minutes(watches: Watches, evidence: Evidence, until: datetime) -> list[Stretch]:
     return [
-        ticks,
-        *(Stretch.of([by_label[label] for label in part.labels], until=until) for part in watches.parts[1:]),
+        stretch
+        for part in watches.parts[1:]
+        if part.last is not None
+        for stretch in _minutes(watches, evidence, part.last, until)
+    ]
+
+
+def _minutes(watches: Watches, evidence: Evidence, since: datetime, until: datetime) -> list[Stretch]:
+    """The minutes after ``since`` of what is watched every minute; nothing where nobody asked."""
+    found = {_label(one): one for panel in WATCHED for one in evidence.minutes(panel, since)}
+    if not found:
+        return []
+    any_of_them = next(iter(found.values()))
+    nothing = replace(any_of_them, values=np.full(len(any_of_them.values), np.nan))
+    return [
+        replace(Stretch.of([found.get(one, nothing) for one in part.labels], until=until), labels=part.labels)
+        for part in watches.parts[1:]
     ]
 
 

@@ -54,7 +54,8 @@ class LiveEvidence:
     platform: Platform
     now: datetime
     meters: Mapping[str, Meter]
-    _found: dict[tuple[str, timedelta], list[Series]] = field(default_factory=dict)
+    span: timedelta = DAYS
+    _found: dict[tuple[str, Grid], list[Series]] = field(default_factory=dict)
     _drifted: dict[str, pl.DataFrame] = field(default_factory=dict)
 
     def panels(self) -> Sequence[str]:
@@ -65,10 +66,11 @@ class LiveEvidence:
         return ABSENT
 
     def series(self, panel: str) -> Sequence[Series]:
-        return self._kept(panel, Grid.until(self.now, WEEKS))
+        return self._kept(panel, Grid.until(self.now, self.span))
 
-    def minutes(self, panel: str) -> Sequence[Series]:
-        return self._kept(panel, Grid.until(self.now, DAYS, MINUTE)) if panel in METERED else []
+    def minutes(self, panel: str, since: datetime) -> Sequence[Series]:
+        grid = Grid.until(self.now, min(self.now - since, DAYS), MINUTE)
+        return self._kept(panel, grid) if panel in METERED and grid.count > 0 else []
 
     def changes(self, since: datetime, until: datetime) -> Sequence[Change]:
         return changes(self.platform.ledger, since, until, known_by=self.now)
@@ -84,7 +86,7 @@ class LiveEvidence:
         )
 
     def _kept(self, panel: str, grid: Grid) -> list[Series]:
-        key = panel, grid.step
+        key = panel, grid
         if key not in self._found:
             self._found[key] = list(self._series(panel, grid))
         return self._found[key]
@@ -93,11 +95,8 @@ class LiveEvidence:
         """What the hub has written of the story's champion, oldest first; read once for all panels."""
         if story not in self._drifted:
             champion = self.platform.registry.deployment(story).champion
-            self._drifted[story] = (
-                hub.read_history(self.platform.tables, story)
-                .filter((pl.col("version") == champion) & pl.col("value").is_not_null())
-                .sort("at")
-            )
+            rows = hub.read_history(self.platform.tables, story).filter(pl.col("value").is_not_null())
+            self._drifted[story] = rows.filter(pl.col("version").eq_missing(champion)).sort("at")
         return self._drifted[story]
 
     def _series(self, panel: str, grid: Grid) -> Iterator[Series]:
@@ -119,18 +118,25 @@ class Meters:
     def __init__(self, platform: Platform, *, fine: bool = False) -> None:
         """
         Args:
-            fine: whether to keep minutes, too; only alarms look at them.
+            fine: whether to keep minutes, and weeks of ticks; only alarms need them.
         """
         self._platform = platform
         self._fine = fine
         self._meters: dict[str, Meter] = {}
+        self._grid: Grid | None = None
+        self._drawn: dict[tuple[str, Grid], list[Series]] = {}
 
     def look(self) -> LiveEvidence:
         """The evidence of now, from all that was logged on this machine or has reached the tables."""
         now = self._platform.clock.now()
         for name in self._platform.registry.stories():
             self._meters.setdefault(name, Meter(self._platform, name, self._fine)).follow(now)
-        return LiveEvidence(self._platform, now, self._meters)
+        span = WEEKS if self._fine else DAYS
+        grid = Grid.until(now, span)
+        if grid != self._grid:
+            # Within five minutes no window ends, so what was drawn stays as it is.
+            self._grid, self._drawn = grid, {}
+        return LiveEvidence(self._platform, now, self._meters, span, self._drawn)
 
 
 def missing(platform: Platform) -> dict[str, str]:

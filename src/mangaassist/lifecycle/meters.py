@@ -50,9 +50,9 @@ class Grid:
 
     @classmethod
     def until(cls, now: datetime, span: timedelta, step: timedelta = TICK) -> Grid:
-        """``span`` of windows, the last of them the newest that has ended by ``now``."""
-        seconds, count = int(step.total_seconds()), int(span / step)
-        end = now - timedelta(seconds=now.timestamp() % seconds)
+        """The windows that ended in the ``span`` until ``now``; none when none has."""
+        end = now - timedelta(seconds=now.timestamp() % step.total_seconds())
+        count = max(0, -((now - span - end) // step))
         return cls(end - (count - 1) * step, count, step)
 
     def drawn(
@@ -123,12 +123,15 @@ class Counts:
                 self.minutes = _summed(self.minutes, cells, self.key)
         self.ticks, self.minutes = _since(self.ticks, now - WEEKS), _since(self.minutes, now - DAYS)
 
-    def look(self, step: timedelta) -> pl.DataFrame | None:
-        """Cells at a step, with those of rows that wait."""
-        waiting = self.waiting
-        if step == MINUTE:
-            return self.minutes if waiting is None else _summed(self.minutes, waiting, self.key)
-        return self.ticks if waiting is None else _summed(self.ticks, _coarser(waiting, self.key), self.key)
+    def look(self, grid: Grid) -> pl.DataFrame | None:
+        """Cells of a grid's windows, with those of rows that wait."""
+        waiting, cells = self.waiting, self.minutes if grid.step == MINUTE else self.ticks
+        known = None if cells is None else cells.filter(pl.col("tick") >= grid.start)
+        if waiting is None:
+            return known
+        if grid.step != MINUTE:
+            waiting = _coarser(waiting, self.key)
+        return _summed(known, waiting.filter(pl.col("tick") >= grid.start), self.key)
 
 
 @dataclass(slots=True)
@@ -163,7 +166,7 @@ class Meter:
         """The series of one panel."""
         if panel == "quality":
             yield from self._resolved(grid)
-        cells = self.answers.look(grid.step)
+        cells = self.answers.look(grid)
         if cells is None or cells.is_empty():
             return
         if panel == "quality":
@@ -183,7 +186,7 @@ class Meter:
             yield from self._mix(cells, grid)
 
     def _resolved(self, grid: Grid) -> Iterator[Series]:
-        found = self.outcomes.look(grid.step)
+        found = self.outcomes.look(grid)
         if found is not None and not found.is_empty():
             rate = pl.col("resolved") / pl.col("n")
             name = f"{self.story}.resolved"

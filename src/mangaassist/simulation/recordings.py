@@ -139,12 +139,13 @@ class Observed:
             self._found[panel] = [*self._metrics(panel), *self._gauges(panel)]
         return self._found[panel]
 
-    def minutes(self, panel: str) -> Sequence[Series]:
+    def minutes(self, panel: str, since: datetime) -> Sequence[Series]:
         own = self.recording
-        if panel not in EVERY_MINUTE:
+        first = max(0, (since - own.first_minute) // MINUTE + 1)
+        rows = own.minutes[first : (self.now - own.first_minute) // MINUTE + 1]
+        if panel not in EVERY_MINUTE or not len(rows):
             return []
-        count = int((self.now - own.first_minute) / MINUTE) + 1
-        return self._drawn(panel, own.first_minute, MINUTE, own.minutes[:count])
+        return self._drawn(panel, own.first_minute + first * MINUTE, MINUTE, rows)
 
     def changes(self, since: datetime, until: datetime) -> Sequence[Change]:
         return [one for one in self.recording.log if since <= one.at <= until and one.known_at <= self.now]
