@@ -32,7 +32,8 @@ from benchmarks.three_features import NAMES, catalog, has_peer, peer
 from mangaassist.core.errors import MangaAssistError
 from mangaassist.core.home import Home
 from mangaassist.features.materialise import materialise
-from mangaassist.features.online import EmbeddedStore, OnlineStore
+from mangaassist.features.online import OnlineStore
+from mangaassist.features.online_embedded import EmbeddedStore
 from mangaassist.features.online_redis import RedisStore
 from mangaassist.features.reader import OnlineReader
 from mangaassist.features.store import FeatureStore

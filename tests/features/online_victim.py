@@ -15,7 +15,8 @@ from mangaassist.core.clock import SystemClock
 from mangaassist.core.home import Home
 from mangaassist.features.catalog import Catalog
 from mangaassist.features.materialise import materialise
-from mangaassist.features.online import EmbeddedStore, OnlineStore
+from mangaassist.features.online import OnlineStore
+from mangaassist.features.online_embedded import EmbeddedStore
 from mangaassist.features.reader import OnlineReader
 
 SHOP = Catalog.parse(

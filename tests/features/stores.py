@@ -12,7 +12,8 @@ import pytest
 from tests.conftest import missing
 
 from mangaassist.core.home import Home
-from mangaassist.features.online import EmbeddedStore, OnlineStore
+from mangaassist.features.online import OnlineStore
+from mangaassist.features.online_embedded import EmbeddedStore
 
 REDIS = "redis://127.0.0.1:6379/0"
 ENGINES = ("embedded", "redis")

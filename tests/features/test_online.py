@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,33 +25,21 @@ from hypothesis import strategies as st
 from tests.features import online_victim
 from tests.features.conftest import CATALOG
 from tests.features.stores import online, redis_there, store
+from tests.features.test_point_in_time import HOUR, MICRO, NAMES, NOON, SCHEMA, SHOP
 
 from mangaassist.core.clock import SystemClock
 from mangaassist.core.errors import InputError, IntegrityError, Unavailable
 from mangaassist.core.home import Home
 from mangaassist.features.catalog import Catalog
 from mangaassist.features.materialise import GRACE, materialise
-from mangaassist.features.online import EmbeddedStore, Manifest, OnlineStore, online_store
-from mangaassist.features.point_in_time import INSTANT, point_in_time
+from mangaassist.features.online import Manifest, OnlineStore, online_store
+from mangaassist.features.online_embedded import EmbeddedStore
+from mangaassist.features.point_in_time import point_in_time
 from mangaassist.features.reader import OnlineReader
 from mangaassist.features.records import continued, groups_of, microseconds, records
 from mangaassist.features.store import FeatureStore
 
 __all__ = ["store"]
-
-NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-HOUR, MICRO = timedelta(hours=1), timedelta(microseconds=1)
-SHOP = Catalog.parse(CATALOG, source="shop.yaml")
-NAMES = ("orders", "taste", "score", "member")
-SCHEMA = {
-    "user_id": pl.String,
-    "event_ts": INSTANT,
-    "ingested_at": INSTANT,
-    "orders": pl.Int64,
-    "taste": pl.String,
-    "score": pl.Float64,
-    "member": pl.Boolean,
-}
 
 times = st.integers(-180, 180).map(lambda minutes: NOON + timedelta(minutes=minutes))
 rows_of = st.lists(

@@ -17,7 +17,8 @@ from mangaassist.core.verdict import Status
 from mangaassist.features.catalog import Catalog
 from mangaassist.features.freshness import ages
 from mangaassist.features.materialise import materialise
-from mangaassist.features.online import EmbeddedStore, Manifest
+from mangaassist.features.online import Manifest
+from mangaassist.features.online_embedded import EmbeddedStore
 from mangaassist.features.parity import READ_SCHEMA, Parity, as_json, parity
 from mangaassist.features.reader import OnlineReader
 from mangaassist.features.records import instant_of

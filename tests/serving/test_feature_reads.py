@@ -18,7 +18,7 @@ from mangaassist.core.clock import SimulatedClock
 from mangaassist.core.home import Home
 from mangaassist.features.catalog import Catalog
 from mangaassist.features.materialise import materialise
-from mangaassist.features.online import EmbeddedStore
+from mangaassist.features.online_embedded import EmbeddedStore
 from mangaassist.features.parity import READ_SCHEMA, parity
 from mangaassist.features.store import FeatureStore
 from mangaassist.serving.app import create_app
@@ -41,7 +41,7 @@ class Served:
         rows = pl.DataFrame(
             {
                 "user_id": ["u1", "u2"],
-                "event_ts": [now - timedelta(hours=3), now - timedelta(days=30)],
+                "event_ts": [now - timedelta(hours=7), now - timedelta(days=30)],
                 "orders_90d": [4, 9],
                 "account_age_days": [40, 90],
                 "returns_90d": [1, 0],
@@ -122,7 +122,7 @@ def test_a_damaged_generation_falls_back_and_says_so(served: Served) -> None:
     served.materialise()
     later = served.clock.advance(timedelta(hours=1))
     rows = served.features.rows(INTENT, "shopper").with_columns(
-        event_ts=pl.lit(later - timedelta(hours=2)).dt.convert_time_zone("UTC"), orders_90d=pl.lit(77)
+        event_ts=pl.lit(later - timedelta(hours=6)).dt.convert_time_zone("UTC"), orders_90d=pl.lit(77)
     )
     served.features.append(INTENT, "shopper", rows)
     served.materialise()

@@ -15,7 +15,8 @@ from mangaassist.core.errors import InputError
 from mangaassist.core.verdict import Status, Verdict, worst
 from mangaassist.features.catalog import Catalog, diff
 from mangaassist.features.files import read_feature_rows
-from mangaassist.features.online import EmbeddedStore, Manifest
+from mangaassist.features.online import Manifest
+from mangaassist.features.online_embedded import EmbeddedStore
 from mangaassist.features.point_in_time import INGESTED, reason_column
 from mangaassist.features.publishing import history
 from mangaassist.lifecycle.features import (

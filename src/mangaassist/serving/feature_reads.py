@@ -22,6 +22,7 @@ from mangaassist.features.online import OnlineStore
 from mangaassist.features.parity import as_json
 from mangaassist.features.reader import OnlineReader, Served
 from mangaassist.features.records import instant_of
+from mangaassist.serving.rounds import Rounds
 from mangaassist.serving.router import Answer, Request, bucket
 from mangaassist.storage.spool import Spool
 
@@ -100,21 +101,15 @@ class FeatureReads:
         self._seconds: dict[str, datetime] = {}
         self._waiting: queue.Queue[tuple[str, list[Row]]] = queue.Queue(_MOST_WAITING)
         self._spools: dict[str, Spool] = {}
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._rounds = Rounds(self._round, "features")
 
     def start(self, interval: timedelta = POLL) -> None:
         """Follow manifests and champions, and keep the samples, in a daemon thread until :meth:`stop`."""
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._rounds, args=(interval,), name="features", daemon=True)
-        self._thread.start()
+        self._rounds.start(interval)
 
     def stop(self) -> None:
         """End, with every sample durable."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._rounds.stop()
         self.keep()
         for spool in self._spools.values():
             spool.close()
@@ -160,10 +155,9 @@ class FeatureReads:
             except MangaAssistError:
                 continue
 
-    def _rounds(self, interval: timedelta) -> None:
-        while not self._stop.wait(interval.total_seconds()):
-            self.refresh()
-            self.keep()
+    def _round(self) -> None:
+        self.refresh()
+        self.keep()
 
     def _story(self, name: str) -> _Story | None:
         if name in self._stories:

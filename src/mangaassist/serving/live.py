@@ -33,6 +33,7 @@ from mangaassist.promotion.pairs import subject as bundle_subject
 from mangaassist.promotion.readers import Acknowledged
 from mangaassist.promotion.registry import Registry
 from mangaassist.promotion.versions import Deployment
+from mangaassist.serving.rounds import Rounds
 
 POLL = timedelta(milliseconds=250)
 LEASE = timedelta(seconds=30)
@@ -120,8 +121,7 @@ class LivePointer:
         self._refreshed = _elapsed()
         self._lock = threading.Lock()
         self._changed = threading.Condition()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._rounds = Rounds(self.refresh, "live")
         self._acknowledgement = Acknowledgement(home, self._lease) if home is not None else None
         self.problem = ""
 
@@ -168,17 +168,12 @@ class LivePointer:
 
     def start(self, interval: timedelta = POLL) -> None:
         """Refresh every ``interval`` in a daemon thread until :meth:`stop`."""
-        if self._thread is None:
-            self.refresh()
-            self._thread = threading.Thread(target=self._poll, args=(interval,), name="live", daemon=True)
-            self._thread.start()
+        self.refresh()
+        self._rounds.start(interval)
 
     def stop(self) -> None:
         """End the background refresh and withdraw the acknowledgement."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._rounds.stop()
         if self._acknowledgement is not None:
             self._acknowledgement.withdraw()
 
@@ -204,10 +199,6 @@ class LivePointer:
         if not seen:
             raise _late(story, epoch, {"this process": "not yet"}, within)
         return Acknowledged(1)
-
-    def _poll(self, interval: timedelta) -> None:
-        while not self._stop.wait(interval.total_seconds()):
-            self.refresh()
 
     def _watch(self, story: str) -> _View:
         with self._lock:

@@ -21,6 +21,8 @@ from pyarrow.fs import LocalFileSystem
 from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStream
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 
+from mangaassist.storage.segment import sync_folder
+
 _BUFFER_BYTES = 1 << 20
 _READ_WHOLE = frozenset({".avro", ".json"})
 """Metadata, small enough to be checked and decoded from the same bytes in memory."""
@@ -58,7 +60,7 @@ class _LocalFile(PyArrowFile):
         path = Path(self._path)
         path.parent.mkdir(parents=True, exist_ok=True)
         raw = _SyncedFile(path, "wb" if overwrite else "xb")
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         return io.BufferedWriter(raw, _BUFFER_BYTES)
 
     def checked(self) -> Path:
@@ -127,11 +129,3 @@ def _compare(path: Path, found: int) -> None:
         return  # written by another engine, or lost to a power cut
     if found != kept:
         raise OSError(f"{path.name} does not match its checksum")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
