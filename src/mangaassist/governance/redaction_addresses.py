@@ -121,8 +121,8 @@ def addresses(text: str) -> Iterator[tuple[str, int, int]]:
     # Every address has a number in it, if only in kanji: asking first spares most texts the patterns.
     digits = _DIGIT.search(text) is not None
     if not text.isascii() and (digits or _KANJI_DIGIT.search(text)):
-        for pattern, group in _JAPANESE:
-            for found in pattern.finditer(text):
+        for pattern, group, one_of in _JAPANESE:
+            for found in pattern.finditer(text) if any(sign in text for sign in one_of) else ():
                 yield ("ADDRESS", *found.span(group))
     if not digits:
         return
@@ -134,11 +134,12 @@ def addresses(text: str) -> Iterator[tuple[str, int, int]]:
 
 
 _DIGIT, _KANJI_DIGIT = re.compile("[0-9]"), re.compile(_KANJI_NUMBER)
-_JAPANESE: tuple[tuple[re.Pattern[str], str | int], ...] = (
-    (_UNDER_PREFECTURE, 0),
-    (_UNDER_CITY, 0),
-    (_BLOCK_ALONE, 0),
-    (_POSTAL_CODE, "code"),
+# Each with the group that is the address and the signs of which every match holds one.
+_JAPANESE: tuple[tuple[re.Pattern[str], str | int, str], ...] = (
+    (_UNDER_PREFECTURE, 0, "都道府県"),
+    (_UNDER_CITY, 0, "市区郡"),
+    (_BLOCK_ALONE, 0, "丁"),
+    (_POSTAL_CODE, "code", "〒郵"),
 )
 _WESTERN: tuple[tuple[re.Pattern[str], str | int], ...] = (
     (_STREET, 0),

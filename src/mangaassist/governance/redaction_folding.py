@@ -51,7 +51,7 @@ def fold(text: str, placeholders: Sequence[str]) -> Folded:
     quantities, and would otherwise grow onto the digits beside them. Unicode Standard Annex 15 defines NFKC.
     """
     plain = unicodedata.is_normalized("NFKC", text) and not _HAS_INVISIBLE.search(text)
-    if plain and not any(mark in text for mark in placeholders):
+    if plain and not ("[" in text and any(mark in text for mark in placeholders)):
         return Folded(_one_hyphen(text), range(len(text)), range(1, len(text) + 1))
     pieces: list[str] = []
     starts: list[int] = []

@@ -111,17 +111,17 @@ def _windows(text: str, groups: list[tuple[int, int]], first: int) -> Iterator[_
     """
     if first and _GLUE.search(text, groups[first - 1][1], groups[first][0]):
         return
-    sizes = tuple(end - start for start, end in groups[first : first + _MOST_GROUPS])
-    for count in range(len(sizes), 0, -1):
-        if not 7 <= sum(sizes[:count]) <= _MOST_DIGITS:
+    pieces = [text[start:end] for start, end in groups[first : first + _MOST_GROUPS]]
+    for count in range(len(pieces), 0, -1):
+        digits = "".join(pieces[:count])
+        if not 7 <= len(digits) <= _MOST_DIGITS:
             continue
         after = first + count
         end = groups[after - 1][1]
         if after < len(groups) and _GLUE.search(text, end, groups[after][0]):
             continue
-        digits = "".join(text[start:stop] for start, stop in groups[first:after])
         whole_run = first == 0 and after == len(groups)
-        yield _Window(text, groups[first][0], end, sizes[:count], digits, whole_run)
+        yield _Window(text, groups[first][0], end, tuple(map(len, pieces[:count])), digits, whole_run)
 
 
 def _kind(window: _Window) -> str | None:
@@ -189,24 +189,22 @@ def _passes_isbn(digits: str) -> bool:
 
 
 def _is_card(window: _Window) -> bool:
+    if len(window.digits) < 14 or min(window.sizes) < 3 or _CARD.fullmatch(window.digits) is None:
+        return False
     from stdnum import luhn
 
-    return (
-        len(window.digits) >= 14
-        and min(window.sizes) >= 3
-        and _CARD.fullmatch(window.digits) is not None
-        and luhn.is_valid(window.digits)
-    )
+    return luhn.is_valid(window.digits)
 
 
 def _is_my_number(window: _Window) -> bool:
     """Twelve digits in fours or in one, with the check digit; not three years and not a minute of a day."""
-    from stdnum.jp import in_
-
     if window.sizes not in {(4, 4, 4), (12,)} or not (window.whole_run or window.bare):
         return False
-    years = all(_YEAR.fullmatch(window.digits[at : at + 4]) for at in (0, 4, 8))
-    return not years and not _TIMESTAMP.fullmatch(window.digits) and in_.is_valid(window.digits)
+    if all(_YEAR.fullmatch(window.digits[at : at + 4]) for at in (0, 4, 8)):
+        return False
+    from stdnum.jp import in_
+
+    return not _TIMESTAMP.fullmatch(window.digits) and in_.is_valid(window.digits)
 
 
 def _phone(window: _Window) -> str | None:
