@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -105,6 +106,9 @@ def test_repeats_are_counted_and_conflicts_become_votes(read: Callable[..., Impo
     assert (report.rows, report.kept, report.duplicates, report.conflicts) == (5, 3, 2, 1)
     assert report.classes == (("b", 2), ("a", 1))
     assert "'a' (line 2) and 'b' (line 4)" in " ".join(report.notes)
+    who = replace(COLUMNS, annotator="who")
+    three = read("text,label,who\nhello,a,ann\nhello,a,bo\nhello,b,cy\n", columns=who)
+    assert "'a' (line 2) and 'b' (line 4)" in " ".join(three.report.notes)
 
 
 def test_labels_that_differ_in_case_are_pointed_out(read: Callable[..., ImportedFile]) -> None:

@@ -34,7 +34,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def deliver(store: LabelStore, name: str, *, accuracy: float = 0.97, items: int = 30, **more: object) -> None:
+def deliver(store: LabelStore, name: str, *, accuracy: float = 0.97, items: int = 16, **more: object) -> None:
     texts, votes = lot(accuracy, name=name, items=items, **more)  # type: ignore[arg-type]
     store.add_examples(STORY, examples(*texts))
     now = store.clock.now()
@@ -95,7 +95,7 @@ def test_a_text_that_returns_in_a_later_lot_is_measured_in_both(
     store: LabelStore, clock: SimulatedClock
 ) -> None:
     """A common greeting comes every week; the next lot does not wear this one out."""
-    deliver(store, "w1")
+    deliver(store, "w1", items=30)
     (before,) = lot_reviews(store, STORY)
     clock.advance(timedelta(days=7))
     again = [

@@ -114,12 +114,33 @@ class _Rule:
 
 def _rules(now: datetime, limits: EventLimits) -> tuple[_Rule, ...]:
     """In the order they are asked; the first broken one is named."""
+    return (*_rules_of_all(now, limits), *_rules_of_lists(), *_rules_of_acts())
+
+
+def _rules_of_all(now: datetime, limits: EventLimits) -> tuple[_Rule, ...]:
     at, known_at, user = pl.col("at"), pl.col("known_at"), pl.col("user")
-    position, dwell, query = pl.col("position"), pl.col("dwell_ms"), pl.col("query").str.len_chars()
-    shown = pl.col("kind") == "impression"
-    dwelt = pl.col("kind") == "dwell"
-    items, shuffled = pl.col("items"), pl.col("randomised")
+    oldest, digest = limits.oldest, "a digest of 32 hexadecimal characters or nothing"
     early = (at > known_at + limits.skew) | (known_at > pl.lit(now) + limits.skew)
+    raw = user.is_not_null() & ~user.str.contains(_IS_DIGEST)
+    return (
+        _Rule("no_event_id", "event_id", "a key of 1 to 200 characters", ~_named(pl.col("event_id"))),
+        _Rule("unknown_kind", "kind", " or ".join(KINDS), ~pl.col("kind").is_in(KINDS).fill_null(False)),
+        _Rule("no_request_id", "request_id", "1 to 200 characters", ~_named(pl.col("request_id"))),
+        _Rule("no_time", "at", "a time with an offset such as 2026-11-20T09:30:00Z", at.is_null()),
+        _Rule("no_time", "known_at", "a time with an offset, or nothing", known_at.is_null()),
+        _Rule("from_the_future", "at", f"a time that had come when it arrived ({_when(now)})", early),
+        _Rule("too_old", "at", f"at most {oldest.days} days before it arrived", at < known_at - oldest),
+        _Rule("raw_user", "user", digest, raw),
+    )
+
+
+def _rules_of_lists() -> tuple[_Rule, ...]:
+    shown = pl.col("kind") == "impression"
+    items, shuffled, query = pl.col("items"), pl.col("randomised"), pl.col("query")
+    languages = [str(one) for one in Language]
+    bad_language = pl.col("language").is_in(languages).fill_null(False).not_()
+    good_query = query.str.contains(r"\S") & (query.str.len_chars() <= LONGEST_QUERY)
+    wanted = f"what the list was shown for, up to {LONGEST_QUERY:,} characters"
     bad_list = (
         items.is_null()
         | ~items.list.len().is_between(1, MOST_POSITIONS)
@@ -132,49 +153,25 @@ def _rules(now: datetime, limits: EventLimits) -> tuple[_Rule, ...]:
         | (shuffled.list.min() < 1)
         | (shuffled.list.max() > items.list.len())
     )
-    bad_dwell = pl.when(dwelt).then(
-        dwell.is_null() | dwell.is_nan() | ~dwell.is_between(0.0, _LONGEST_DWELL_MS)
-    )
-    languages = [str(one) for one in Language]
-    bad_language = pl.col("language").is_in(languages).fill_null(False).not_()
     return (
-        _Rule("no_event_id", "event_id", "a key of 1 to 200 characters", ~_named(pl.col("event_id"))),
-        _Rule("unknown_kind", "kind", " or ".join(KINDS), ~pl.col("kind").is_in(KINDS).fill_null(False)),
-        _Rule("no_request_id", "request_id", "1 to 200 characters", ~_named(pl.col("request_id"))),
-        _Rule("no_time", "at", "a time with an offset such as 2026-11-20T09:30:00Z", at.is_null()),
-        _Rule("no_time", "known_at", "a time with an offset, or nothing", known_at.is_null()),
-        _Rule("from_the_future", "at", f"a time that had come when it arrived ({_when(now)})", early),
-        _Rule(
-            "too_old",
-            "at",
-            f"at most {limits.oldest.days} days before it arrived",
-            at < known_at - limits.oldest,
-        ),
-        _Rule(
-            "raw_user",
-            "user",
-            "a digest of 32 hexadecimal characters or nothing",
-            user.is_not_null() & ~user.str.contains(_IS_DIGEST),
-        ),
         _Rule("no_surface", "surface", "where the list was shown", shown & ~_named(pl.col("surface"))),
         _Rule("no_device", "device", "what it was shown on", shown & ~_named(pl.col("device"))),
         _Rule("no_language", "language", " or ".join(languages), shown & bad_language),
-        _Rule(
-            "no_query",
-            "query",
-            f"what the list was shown for, up to {LONGEST_QUERY:,} characters",
-            shown & ~(pl.col("query").str.contains(r"\S") & (query <= LONGEST_QUERY)).fill_null(False),
-        ),
+        _Rule("no_query", "query", wanted, shown & ~good_query.fill_null(False)),
         _Rule("bad_items", "items", f"1 to {MOST_POSITIONS} different item ids", shown & bad_list),
         _Rule("bad_randomised", "randomised", "two or more positions of the list", shown & bad_shuffle),
-        _Rule("no_item", "item", "the item acted on", ~shown & ~_named(pl.col("item"))),
-        _Rule(
-            "position_out_of_range",
-            "position",
-            f"1 to {MOST_POSITIONS}",
-            ~shown & ~position.is_between(1, MOST_POSITIONS).fill_null(False),
-        ),
-        _Rule("bad_dwell", "dwell_ms", "milliseconds from 0 to one day", bad_dwell),
+    )
+
+
+def _rules_of_acts() -> tuple[_Rule, ...]:
+    acted, dwelt = pl.col("kind") != "impression", pl.col("kind") == "dwell"
+    inside = pl.col("position").is_between(1, MOST_POSITIONS).fill_null(False)
+    dwell, whole_day = pl.col("dwell_ms"), "milliseconds from 0 to one day"
+    odd = dwell.is_null() | dwell.is_nan() | ~dwell.is_between(0.0, _LONGEST_DWELL_MS)
+    return (
+        _Rule("no_item", "item", "the item acted on", acted & ~_named(pl.col("item"))),
+        _Rule("position_out_of_range", "position", f"1 to {MOST_POSITIONS}", acted & ~inside),
+        _Rule("bad_dwell", "dwell_ms", whole_day, pl.when(dwelt).then(odd)),
     )
 
 

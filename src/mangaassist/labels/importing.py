@@ -256,13 +256,15 @@ def _notes(
     if repeats.duplicates:
         yield f"{repeats.duplicates} rows repeat a text with the same label and were counted once."
     if repeats.relabelled:
+        rows = "1 row was" if repeats.relabelled == 1 else f"{repeats.relabelled:,} rows were"
         yield (
-            f"{repeats.relabelled} rows were replaced: their annotator labelled the same text again, "
+            f"{rows} replaced: their annotator labelled the same text again, "
             "and the last label by time counts."
         )
     if repeats.conflicts:
-        votes = next(iter(repeats.conflicts.values()))
-        places = " and ".join(f"'{row.label}' ({unit} {row.line})" for row in votes[:2])
+        votes = {row.label: row for row in next(iter(repeats.conflicts.values()))[::-1]}
+        shown = sorted(votes.values(), key=lambda row: row.line)[:2]
+        places = " and ".join(f"'{row.label}' ({unit} {row.line})" for row in shown)
         yield (
             f"{len(repeats.conflicts)} texts carry more than one label, for example {places}; "
             "all are kept as votes and the label policy decides."

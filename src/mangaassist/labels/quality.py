@@ -44,10 +44,13 @@ def _pool_verdict(pool: str, votes: pl.DataFrame, policy: LabelPolicy, minimum: 
     if votes.is_empty():
         sentence = f"No {pool} text was labelled by several annotators in a lot: agreement is unknown."
         return Verdict(name, Status.INSUFFICIENT, sentence, threshold=floor, blocking=False)
-    if (votes["review_status"] == "qa_failed").any() and used.is_empty():
+    if used.is_empty():
         lots = votes.n_unique("iaa_lot_id")
-        sentence = f"All {lots} measured {pool} lots were rejected; their labels must be given again."
-        return Verdict(name, Status.FAIL, sentence, threshold=floor)
+        if (votes["review_status"] == "qa_failed").any():
+            sentence = f"All {lots} measured {pool} lots were rejected; their labels must be given again."
+            return Verdict(name, Status.FAIL, sentence, threshold=floor)
+        sentence = f"Agreement on {pool} labels is not known yet: none of {lots} lots has passed a review."
+        return Verdict(name, Status.INSUFFICIENT, sentence, threshold=floor, n=0)
     kappa = pairwise_kappa(triple) if items >= minimum else None
     if kappa is None:
         sentence = f"Agreement on {pool} labels cannot be measured: {unmeasured(items, minimum)}."

@@ -176,7 +176,7 @@ def _measure(store: LabelStore, story: Story, *, number: int) -> LabelVersion:
         )
     policy = _policy(story)
     at = store.clock.now()
-    selection, content = _content(store, story, (examples, labels), policy, at)
+    selection, found = _select(store, story, (examples, labels), policy, at)
     train = selection.rows.filter(pl.col("role") == "train")
     voters = train["sources"].str.split(",").explode().drop_nulls().value_counts()
     return LabelVersion(
@@ -184,7 +184,7 @@ def _measure(store: LabelStore, story: Story, *, number: int) -> LabelVersion:
         finalised_at=at,
         snapshot_examples=examples,
         snapshot_labels=labels,
-        content_hash=content,
+        content_hash=_hash(found, policy),
         examples=selection.rows.height,
         labels=selection.votes,
         sources=dict(sorted(voters.rows())),
@@ -193,10 +193,10 @@ def _measure(store: LabelStore, story: Story, *, number: int) -> LabelVersion:
     )
 
 
-def _content(
+def _select(
     store: LabelStore, story: Story, snapshots: tuple[int, int], policy: Mapping[str, Any], at: datetime
-) -> tuple[Selection, str]:
-    """The rows of a pair of snapshots under a policy, and the hash of all of it."""
+) -> tuple[Selection, Contents]:
+    """The rows of a pair of snapshots under a policy, alone and with the tables they come from."""
     examples = store.examples(story, snapshot=snapshots[0])
     labels = store.labels(story, snapshot=snapshots[1])
     labelling = LabelPolicy(
@@ -206,11 +206,11 @@ def _content(
     )
     window = Window(policy["window"], policy["window_days"])
     selection = select(examples, labels, labelling, window, at=at)
-    return selection, _hash(Contents(examples, labels, selection.rows), policy)
+    return selection, Contents(examples, labels, selection.rows)
 
 
 class Contents(NamedTuple):
-    """The two tables as a version pinned them, sorted, and the rows its policy makes of them."""
+    """The two tables as a version pinned them, and the rows its policy makes of them."""
 
     examples: pl.DataFrame
     labels: pl.DataFrame
@@ -262,27 +262,29 @@ def read(store: LabelStore, story: Story, number: int) -> pl.DataFrame:
         InputError: for a number that was never finalised.
         IntegrityError: when the stored content is not what was finalised.
     """
-    return contents(store, story, version(store, story, number)).rows
+    return _checked(store, story, version(store, story, number)).rows
 
 
 def contents(store: LabelStore, story: Story, pinned: LabelVersion) -> Contents:
-    """Everything a version consists of, from the tables or, once archived, from the cold folder.
+    """Everything a version consists of, from the tables or, once archived, from the cold folder; sorted.
 
     Raises:
         IntegrityError: when the stored content is not what was finalised.
     """
+    found = _checked(store, story, pinned)
+    examples, labels = (frame.sort(frame.columns, nulls_last=True) for frame in found[:2])
+    return Contents(examples, labels, found.rows)
+
+
+def _checked(store: LabelStore, story: Story, pinned: LabelVersion) -> Contents:
     cold = archived(store, story).get(pinned.number)
     if cold is not None and store.cold is not None:
         return verified(story, pinned, store.cold, cold)
     snapshots = (pinned.snapshot_examples, pinned.snapshot_labels)
-    selection, content = _content(store, story, snapshots, pinned.policy, pinned.finalised_at)
+    _, found = _select(store, story, snapshots, pinned.policy, pinned.finalised_at)
+    content = _hash(found, pinned.policy)
     _check(story, pinned, content, "Restore the tables from a backup; do not train on this.")
-    tables = (
-        store.examples(story, snapshot=pinned.snapshot_examples),
-        store.labels(story, snapshot=pinned.snapshot_labels),
-    )
-    examples, labels = (frame.sort(frame.columns, nulls_last=True) for frame in tables)
-    return Contents(examples, labels, selection.rows)
+    return found
 
 
 def archived(store: LabelStore, story: Story) -> dict[int, str]:
