@@ -155,8 +155,8 @@ class Shell:
 
     def load(self, path: Path, source: str, *options: str, name: str = STORY, code: int = 0) -> Done:
         """Import ``path`` with the usual columns."""
-        given = ["labels", "import", name, str(path), *_COLUMNS.split(), "--source", source]
-        return self(*given, "--group-column", "conversation", "--time-column", "at", *options, code=code)
+        whole = ("--group-column", "conversation", "--time-column", "at", *options)
+        return self(*importing(path, source, name=name), *whole, code=code)
 
     def platform(self) -> Platform:
         return Platform.open(Home.open(self.home, create=False), SystemClock())
@@ -166,6 +166,11 @@ class Shell:
         platform = self.platform()
         found = {name: platform.tables.snapshot(name) for name in platform.tables.names()}
         return platform.ledger.head(), found
+
+
+def importing(path: Path, source: str, *, name: str = STORY) -> tuple[str, ...]:
+    """The command that imports ``path`` by text and label alone."""
+    return ("labels", "import", name, str(path), *_COLUMNS.split(), "--source", source)
 
 
 def new_story(shell: Shell, name: str = STORY, *, quick: bool = False) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.cli.journeys import STORY, Shell, new_story, rows, traffic, write
+from tests.cli.journeys import STORY, Shell, importing, new_story, rows, traffic, write
 from tests.lifecycle.victims import attempt, command
 
 from mangaassist.core.identity import canonical_json
@@ -199,19 +199,7 @@ def test_killed_at_a_thousand_random_points(long_lives: tuple[Homes, Unbroken], 
 def test_an_import_killed_anywhere(tmp_path: Path) -> None:
     """LAB-8: the same command afterwards completes the batch; no row is lost, none is there twice."""
     content = rows(0, 2)
-    path = str(write(tmp_path / "train.csv", content))
-    line = (
-        "labels",
-        "import",
-        STORY,
-        path,
-        "--text-column",
-        "text",
-        "--label-column",
-        "label",
-        "--source",
-        "v",
-    )
+    line = importing(write(tmp_path / "train.csv", content), "v")
     counted = Shell(tmp_path / "counted")
     new_story(counted)
     code, changes = attempt(command, counted.home, *line)

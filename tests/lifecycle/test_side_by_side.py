@@ -6,7 +6,18 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.cli.journeys import STORY, TRAIN, Shell, fill, new_story, to_champion, traffic, trained_home, write
+from tests.cli.journeys import (
+    STORY,
+    TRAIN,
+    Shell,
+    fill,
+    importing,
+    new_story,
+    to_champion,
+    traffic,
+    trained_home,
+    write,
+)
 from tests.lifecycle.victims import command, race
 
 
@@ -48,19 +59,7 @@ def test_two_stories_retrain_side_by_side(tmp_path: Path) -> None:
 def test_the_same_file_imported_by_several_processes_at_once(tmp_path: Path) -> None:
     shell = Shell(tmp_path / "home")
     new_story(shell)
-    path = str(write(tmp_path / "train.csv", TRAIN))
-    line = (
-        "labels",
-        "import",
-        STORY,
-        path,
-        "--text-column",
-        "text",
-        "--label-column",
-        "label",
-        "--source",
-        "v",
-    )
+    line = importing(write(tmp_path / "train.csv", TRAIN), "v")
     assert race(command, shell.home, [line] * 3) == [0, 0, 0]
     story = shell.platform().story(STORY)
     assert shell.platform().labels.labels(story).height == len(TRAIN)

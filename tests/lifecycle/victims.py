@@ -8,7 +8,6 @@ no handler, no flush, no finally.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from tests.forks import fork_server
 
 from mangaassist.cli.main import run
 from mangaassist.core.clock import SystemClock
@@ -34,11 +34,6 @@ _PRELOADED = [
     "mangaassist.training.text.preprocessing",
     "sklearn.svm",
 ]
-
-# Children are forked from one server that has imported everything and started nothing: a run costs what it
-# does, not what it imports.
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(_PRELOADED)
 
 
 class Changes:
@@ -103,6 +98,7 @@ def attempt(
     Returns:
         Its exit code (-9 when it was killed) and how many changes it made (0 when it was killed).
     """
+    processes = fork_server(*_PRELOADED)
     count = processes.Value("q", 0)
     victim = processes.Process(target=_work, args=(task, str(home), fatal, count, arguments))
     victim.start()
@@ -129,6 +125,7 @@ def _race(task: Callable[..., int], home: str, start: Any, arguments: tuple[Any,
 
 def race(task: Callable[..., int], home: Path, runners: list[tuple[Any, ...]]) -> list[int]:
     """Exit codes of ``task(home, *runner)`` for every runner, all let go at the same moment."""
+    processes = fork_server(*_PRELOADED)
     start = processes.Barrier(len(runners))
     started = [processes.Process(target=_race, args=(task, str(home), start, one)) for one in runners]
     for process in started:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
-from contextlib import suppress
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.forks import fork_server
 from tests.promotion.samples import AT, HOLDOUT, STAGES, add, passing, registry
 
 from mangaassist.core.home import Home
@@ -43,32 +41,26 @@ def take_all_the_way(target: Registry, run: str) -> None:
             target.promote("intent", version.number, decision=decision, epoch=deployment.epoch)
 
 
-def work(folder: str) -> None:
+def work(folder: str, started: Event) -> None:
     """The process that gets killed."""
     target = registry(Home.open(Path(folder)))
-    sys.stdout.write("started\n")
-    sys.stdout.flush()
+    started.set()
     for n in range(RUNS):
         take_all_the_way(target, f"r{n}")
 
 
 def kill_at(home: Home, delays: list[float]) -> int:
     """Start the worker once per delay, kill it that long after it started; how many were still at work."""
-    code = "import sys; from tests.promotion.test_faults import work; work(sys.argv[1])"
-    hits = 0
+    context, hits = fork_server("tests.promotion.samples"), 0
     for delay in delays:
-        worker = subprocess.Popen(
-            [sys.executable, "-c", code, str(home.path)],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(["src", "."])},
-        )
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == b"started\n"
-        with suppress(subprocess.TimeoutExpired):
-            worker.wait(delay)
-        worker.send_signal(signal.SIGKILL)
-        hits += worker.wait(60) == -signal.SIGKILL
-        worker.stdout.close()
+        started = context.Event()
+        worker = context.Process(target=work, args=(str(home.path), started))
+        worker.start()
+        assert started.wait(60)
+        worker.join(delay)
+        worker.kill()
+        worker.join()
+        hits += worker.exitcode == -signal.SIGKILL
     return hits
 
 

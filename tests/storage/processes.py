@@ -6,12 +6,13 @@ nothing yet.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from tests.forks import fork_server
 
 from mangaassist.core.errors import Conflict
 from mangaassist.core.home import Home
@@ -23,8 +24,7 @@ AT = datetime(2026, 10, 5, 9, 0, tzinfo=UTC)
 
 
 def pool(processes: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mangaassist.storage.tables", __name__])
+    context = fork_server("mangaassist.storage.tables", __name__)
     return ProcessPoolExecutor(processes, mp_context=context)
 
 

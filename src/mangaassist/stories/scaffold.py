@@ -11,14 +11,23 @@ from mangaassist.core.errors import InputError, nearest
 from mangaassist.core.home import unwritable
 from mangaassist.stories.discovery import STORY_FILE, built_in_names, user_folder
 
-_TEMPLATES = Path(__file__).parent / "template"
+_TEMPLATE = Path(__file__).parent / "template" / "text_classification" / STORY_FILE
 _PLACEHOLDER = "story_name"
+_DEFAULT = "text-classification"
+# What differs by kind: what ``fit`` says of itself, and who trains.
+_FITS = {
+    _DEFAULT: ("Train on all rows of ``examples``.", "mangaassist.training.text.classifier"),
+    "deep-text-classification": (
+        'Train a small network on all rows of ``examples``; needs the extra "deep".',
+        "mangaassist.training.deep.text",
+    ),
+}
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
 
 def kinds() -> tuple[str, ...]:
-    """Kinds of story there is a template for, sorted."""
-    return tuple(sorted(path.parent.name.replace("_", "-") for path in _TEMPLATES.glob(f"*/{STORY_FILE}")))
+    """Kinds of story that can be written, sorted."""
+    return tuple(sorted(_FITS))
 
 
 def create_story(name: str, kind: str, home: Path) -> Path:
@@ -38,9 +47,16 @@ def create_story(name: str, kind: str, home: Path) -> Path:
         raise _taken(name, f"'{name}' is built in: choose another name.")
     if folder.exists():
         raise _taken(name, f"Choose another name, or work on the existing one: {folder}.")
-    template = _TEMPLATES / kind.replace("-", "_") / STORY_FILE
-    _write(folder, template.read_text(encoding="utf-8").replace(_PLACEHOLDER, name))
+    _write(folder, _text(name, kind))
     return folder
+
+
+def _text(name: str, kind: str) -> str:
+    """The template, which is a whole story of the default kind, as one of ``kind``."""
+    text = _TEMPLATE.read_text(encoding="utf-8").replace(_PLACEHOLDER, name)
+    for default, wanted in zip((_DEFAULT, *_FITS[_DEFAULT]), (kind, *_FITS[kind]), strict=True):
+        text = text.replace(default, wanted)
+    return text
 
 
 def check_name(name: str) -> str:

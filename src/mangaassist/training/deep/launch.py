@@ -30,7 +30,8 @@ INTERRUPTIONS = 3
 _ERROR = "error.json"
 PEER_LOST = 75
 """What a process exits with when another one of its crew is gone: sysexits.h, EX_TEMPFAIL."""
-_PRELOADED = ("torch", "torch._dynamo", "torch.distributed.fsdp", "safetensors.torch")
+PRELOADED = ("torch", "torch._dynamo", "torch.distributed.fsdp", "safetensors.torch")
+"""What the process that torchrun's workers are forked from has imported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +207,7 @@ def _torchrun(job: Job, layout: Layout, capacity: Capacity) -> bool:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     # Workers are forked from a process that has imported these and done nothing else.
-    multiprocessing.set_forkserver_preload(list(_PRELOADED))
+    multiprocessing.set_forkserver_preload(list(PRELOADED))
     agent = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mangaassist.core.errors import IntegrityError
-from mangaassist.core.identity import canonical_json, digest, digest_bytes
+from mangaassist.core.identity import digest
 from mangaassist.core.story import Prediction
 from mangaassist.training.deep.extra import require
 from mangaassist.training.deep.text_task import BUCKETS, HIDDEN, WIDTH, bag
 from mangaassist.training.text import preprocessing
-from mangaassist.training.text.card import model_card
+from mangaassist.training.text.card import packed
 from mangaassist.training.text.model import confidence
 from mangaassist.training.text.preprocessing import tokenize
 
@@ -76,22 +76,8 @@ class DeepTextModel:
         from safetensors.numpy import save
 
         parts = {_WEIGHTS: save(dict(self.arrays))}
-        manifest = {
-            "format": FORMAT,
-            "labels": list(self.labels),
-            "out_of_scope_label": self.out_of_scope_label,
-            "signature": {
-                "input": {"text": "string"},
-                "output": {"label": "string", "confidence": "number", "abstains": "boolean"},
-            },
-            "preprocessing_digest": preprocessing_digest(),
-            "temperature": self.temperature,
-            "threshold": self.threshold,
-            "facts": dict(self.facts),
-        }
-        parts["MODEL_CARD.md"] = model_card(manifest, _KIND).encode()
-        manifest["files"] = {name: digest_bytes(data) for name, data in parts.items()}
-        return {"manifest.json": canonical_json(manifest), **parts}
+        own = preprocessing_digest()
+        return packed(self, parts, form=FORMAT, preprocessing=own, made_of=_KIND)
 
 
 _KIND = "hashed word and character n-grams, a network with one hidden layer, no pickle"

@@ -1,11 +1,65 @@
-"""The model card: what a person should know before trusting the artifact beside it."""
+"""The artifact of a text classifier: its parts, a manifest that vouches for each, the card people read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from mangaassist.core.identity import canonical_json, digest_bytes
 
 _LINEAR = "word and character n-grams, one linear support vector machine per label, no pickle"
+
+
+class Classifier(Protocol):
+    """What every text classifier of this project knows of itself."""
+
+    @property
+    def labels(self) -> Sequence[str]: ...
+
+    @property
+    def out_of_scope_label(self) -> str | None: ...
+
+    @property
+    def temperature(self) -> float: ...
+
+    @property
+    def threshold(self) -> float: ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]: ...
+
+
+def packed(
+    model: Classifier,
+    parts: Mapping[str, bytes],
+    *,
+    form: str,
+    preprocessing: str,
+    made_of: str = _LINEAR,
+) -> dict[str, bytes]:
+    """The files of ``model``: ``parts``, MODEL_CARD.md, and manifest.json with the digest of each.
+
+    Args:
+        form: name and version of the format, which says who can read ``parts``.
+        preprocessing: digest of what turns a text into what the model reads (TRN-6).
+        made_of: what stands behind the format, for the card.
+    """
+    manifest = {
+        "format": form,
+        "labels": list(model.labels),
+        "out_of_scope_label": model.out_of_scope_label,
+        "signature": {
+            "input": {"text": "string"},
+            "output": {"label": "string", "confidence": "number", "abstains": "boolean"},
+        },
+        "preprocessing_digest": preprocessing,
+        "temperature": model.temperature,
+        "threshold": model.threshold,
+        "facts": dict(model.facts),
+    }
+    whole = {**parts, "MODEL_CARD.md": model_card(manifest, made_of).encode()}
+    manifest["files"] = {name: digest_bytes(data) for name, data in whole.items()}
+    return {"manifest.json": canonical_json(manifest), **whole}
 
 
 def model_card(manifest: Mapping[str, Any], made_of: str = _LINEAR) -> str:

@@ -11,10 +11,10 @@ import orjson
 from numpy.typing import NDArray
 
 from mangaassist.core.errors import IntegrityError
-from mangaassist.core.identity import canonical_json, digest_bytes
+from mangaassist.core.identity import canonical_json
 from mangaassist.core.story import Prediction
 from mangaassist.training.archive import pack_arrays, unpack_arrays
-from mangaassist.training.text.card import model_card
+from mangaassist.training.text.card import packed
 from mangaassist.training.text.features import Block, Vocabulary
 from mangaassist.training.text.preprocessing import normalise, preprocessing_digest, tokenize
 
@@ -88,25 +88,7 @@ class TextModel:
                 }
             ),
         }
-        manifest = self._manifest()
-        parts["MODEL_CARD.md"] = model_card(manifest).encode()
-        manifest["files"] = {name: digest_bytes(data) for name, data in parts.items()}
-        return {"manifest.json": canonical_json(manifest), **parts}
-
-    def _manifest(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "labels": list(self.labels),
-            "out_of_scope_label": self.out_of_scope_label,
-            "signature": {
-                "input": {"text": "string"},
-                "output": {"label": "string", "confidence": "number", "abstains": "boolean"},
-            },
-            "preprocessing_digest": preprocessing_digest(),
-            "temperature": self.temperature,
-            "threshold": self.threshold,
-            "facts": dict(self.facts),
-        }
+        return packed(self, parts, form=FORMAT, preprocessing=preprocessing_digest())
 
 
 def confidence(

@@ -1,1 +1,0 @@
-"""Template of a deep text classification story."""
