@@ -92,6 +92,9 @@ def test_every_round_of_work_has_a_schedule(shell: Shell) -> None:
         f"cadence_{STORY}",
         *(f"{name}_every" for name in work),
     }
+    crons = {one.name: one.cron_schedule for one in found.schedules or ()}  # type: ignore[union-attr]  # as above
+    wanted = {"drift": "*/5 * * * *", "skew": "15 */1 * * *", "labels": "30 4 * * *", "review": "30 4 * * 0"}
+    assert {name: crons[f"{name}_every"] for name in wanted} == wanted
     assert found.get_job_def("rollouts_round").execute_in_process().success
     assert Schedule.open(platform.home, platform.clock).last()["rollouts"].ok
 

@@ -9,6 +9,7 @@ page and the pager going beside it.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,8 +48,7 @@ OFFLINE: Final = {
 """Each offline step and the steps it reads; a test holds it against the steps themselves."""
 
 RELEASE: Final = (REGISTRATION, SHADOW, CANARY)
-EVERY_MINUTES = {"rollouts": 5, "drift": 5, "features": 5, "incidents": 1, "alarms": 1}
-HOURLY = frozenset({"skew", "events", "late"})
+_HOUR = timedelta(hours=1)
 
 
 def definitions(platform: Platform) -> dg.Definitions:
@@ -213,12 +213,21 @@ def _round(platform: Platform, one: HomeJob) -> dg.JobDefinition:
 
 
 def _cron(one: HomeJob, job: dg.JobDefinition) -> dg.ScheduleDefinition:
-    minutes = EVERY_MINUTES.get(one.name)
-    nightly_or_hourly = "15 * * * *" if one.name in HOURLY else "30 4 * * *"
-    cron = f"*/{minutes} * * * *" if minutes else nightly_or_hourly
     return dg.ScheduleDefinition(
-        name=f"{one.name}_every", job=job, cron_schedule=cron, default_status=dg.DefaultScheduleStatus.RUNNING
+        name=f"{one.name}_every",
+        job=job,
+        cron_schedule=cron(one.every),
+        default_status=dg.DefaultScheduleStatus.RUNNING,
     )
+
+
+def cron(every: timedelta) -> str:
+    """Minutes as they are, hours at a quarter past, days and weeks before people come to work."""
+    if every < _HOUR:
+        return f"*/{every // timedelta(minutes=1)} * * * *"
+    if every < 24 * _HOUR:
+        return f"15 */{every // _HOUR} * * *"
+    return "30 4 * * *" if every < 7 * 24 * _HOUR else "30 4 * * 0"
 
 
 @contextmanager
