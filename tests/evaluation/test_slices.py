@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import combinations, product
+from collections import defaultdict
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -40,23 +41,21 @@ def answered(draw: st.DrawFn) -> Answers:
 
 
 def naive(answers: Answers) -> dict[str, tuple[int, int, int]]:
-    """Every cross of one to three dimensions by looking at every row: name -> (n, correct, answered)."""
+    """Every cross of one to three dimensions, row by row: name -> (n, correct, answered)."""
     columns = {**answers.dimensions, "label": [answers.labels[code] for code in answers.actual]}
-    found = {}
-    for depth in (1, 2, 3):
-        for names in combinations(columns, depth):
-            for values in product(*(sorted(set(columns[name])) for name in names)):
-                rows = [
-                    i
-                    for i in range(len(answers.actual))
-                    if answers.actual[i] != answers.out_of_scope
-                    and all(columns[name][i] == value for name, value in zip(names, values, strict=True))
-                ]
-                if rows:
-                    name = " & ".join(f"{a}={b}" for a, b in zip(names, values, strict=True))
-                    right = sum(answers.actual[i] == answers.predicted[i] for i in rows)
-                    found[name] = (len(rows), right, sum(not answers.abstains[i] for i in rows))
-    return found
+    found: defaultdict[str, list[tuple[bool, bool]]] = defaultdict(list)
+    for i, (truth, said, silent) in enumerate(
+        zip(answers.actual, answers.predicted, answers.abstains, strict=True)
+    ):
+        if truth != answers.out_of_scope:
+            parts = [f"{name}={column[i]}" for name, column in columns.items()]
+            for depth in (1, 2, 3):
+                for cross in combinations(parts, depth):
+                    found[" & ".join(cross)].append((truth == said, not silent))
+    return {
+        name: (len(rows), sum(one[0] for one in rows), sum(one[1] for one in rows))
+        for name, rows in found.items()
+    }
 
 
 @given(answers=answered())

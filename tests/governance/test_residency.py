@@ -44,8 +44,18 @@ MANIFEST = Manifest(f"{JP}@1", "g1", "f", {}, {}, datetime(2026, 1, 1, tzinfo=UT
 
 @pytest.fixture
 def home(tmp_path: Path, clock: SimulatedClock) -> Home:
+    return made(tmp_path, clock)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home in which everything that is tried is refused, so that it stays as it is."""
+    return made(tmp_path_factory.mktemp("shared"), SimulatedClock(datetime(2026, 10, 5, tzinfo=UTC)))
+
+
+def made(folder: Path, clock: SimulatedClock) -> Home:
     """A home with a Japanese story and one prediction of it, made in Japan."""
-    home = Home.open(tmp_path / "home")
+    home = Home.open(folder / "home")
     folder = create_story(JP, "text-classification", home.path)
     story = folder / "story.py"
     story.write_text(story.read_text().replace('residency="us"', 'residency="jp"'))
@@ -92,16 +102,15 @@ PATHS: dict[str, Callable[[Platform], object]] = {
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_every_path_is_refused_from_another_region(home: Home, clock: SimulatedClock, path: str) -> None:
-    platform = here(home, clock)
-    with pytest.raises(GateRefused, match="in region 'jp', where its customer data stay"):
-        PATHS[path](platform)
-    (refused,) = platform.ledger.entries(kind=REFUSED)
-    assert refused.subject == f"residency/{JP}"
+def test_every_path_is_refused_from_another_region(shared: Home, clock: SimulatedClock, path: str) -> None:
+    platform = here(shared, clock)
+    told = len(platform.ledger.entries(kind=REFUSED))
+    for _ in range(2):
+        with pytest.raises(GateRefused, match="in region 'jp', where its customer data stay"):
+            PATHS[path](platform)
+    [refused] = platform.ledger.entries(kind=REFUSED)[told:]
+    assert refused.subject == f"residency/{JP}", "told once"
     assert (refused.body["residency"], refused.body["region"]) == ("jp", "us")
-    with pytest.raises(GateRefused):
-        PATHS[path](platform)
-    assert len(platform.ledger.entries(kind=REFUSED)) == 1, "told once"
 
 
 def test_at_home_nothing_is_refused_and_the_platforms_own_tables_are_anybodys(
