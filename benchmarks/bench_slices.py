@@ -23,7 +23,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
-from mangaassist.evaluation.report import Answers
+from mangaassist.evaluation.answers import Answers
 from mangaassist.evaluation.slices import LABEL, slice_matrix
 
 SIZES = {"language": 3, "cohort": 3, "device": 3, "catalog_tier": 3, "time_of_day": 4, "surface": 5}

@@ -10,7 +10,7 @@ import polars as pl
 from mangaassist.core.identity import example_id
 from mangaassist.core.language import detect_language
 from mangaassist.core.story import Prediction, Story
-from mangaassist.evaluation.report import Answers
+from mangaassist.evaluation.answers import Answers
 
 STORY = Story(
     name="intent",

@@ -11,9 +11,10 @@ from tests.evaluation.scripted import STORY, answers_of
 
 from mangaassist.core.story import Story, Threshold
 from mangaassist.core.verdict import Status, Verdict, worst
+from mangaassist.evaluation.answers import Answers
 from mangaassist.evaluation.gate import metric, offline_gate
 from mangaassist.evaluation.paired import paired_change, unpaired_change
-from mangaassist.evaluation.report import Adversarial, Answers, Attack, EvaluationReport, Latency, Metric
+from mangaassist.evaluation.report import Adversarial, Attack, EvaluationReport, Latency, Metric
 from mangaassist.evaluation.slices import slice_matrix
 from mangaassist.stats.intervals import wilson
 

@@ -14,8 +14,8 @@ from tests.evaluation.scripted import answers_of
 
 from mangaassist.core.errors import InputError
 from mangaassist.core.verdict import Status
+from mangaassist.evaluation.answers import Answers
 from mangaassist.evaluation.bias import bias_audit, bias_verdicts
-from mangaassist.evaluation.report import Answers
 from mangaassist.evaluation.slices import slice_changes, slice_matrix
 from mangaassist.stats.multiple import holm
 

@@ -12,7 +12,8 @@ from scipy import stats
 
 from mangaassist.core.language import Language
 from mangaassist.core.verdict import Status, Verdict
-from mangaassist.evaluation.report import Answers, BiasAudit, Gap
+from mangaassist.evaluation.answers import Answers
+from mangaassist.evaluation.report import BiasAudit, Gap
 from mangaassist.evaluation.wording import points
 from mangaassist.stats.intervals import newcombe
 from mangaassist.stats.multiple import holm

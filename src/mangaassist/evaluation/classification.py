@@ -14,7 +14,8 @@ from mangaassist.core.errors import InputError
 from mangaassist.core.identity import digest
 from mangaassist.core.language import detect_language
 from mangaassist.core.story import Model, Prediction, Story
-from mangaassist.evaluation.report import Answers, Ceiling, Confused, Confusion, EvaluationReport, Metric
+from mangaassist.evaluation.answers import Answers
+from mangaassist.evaluation.report import Ceiling, Confused, Confusion, EvaluationReport, Metric
 from mangaassist.stats.calibration import expected_calibration_error
 from mangaassist.stats.intervals import Estimate, bootstrap, macro_f1, macro_f1_interval, wilson
 from mangaassist.training.floors import Floor

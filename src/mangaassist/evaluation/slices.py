@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from mangaassist.core.errors import InputError
+from mangaassist.evaluation.answers import Answers
 from mangaassist.evaluation.paired import Change, change_of
-from mangaassist.evaluation.report import Answers, Slice, SliceMatrix
+from mangaassist.evaluation.report import Slice, SliceMatrix
 from mangaassist.stats.intervals import wilson
 from mangaassist.stats.multiple import holm
 

@@ -12,10 +12,11 @@ from mangaassist.core.errors import InputError
 from mangaassist.core.identity import canonical_json, canonical_text
 from mangaassist.core.verdict import Status, Verdict, worst
 from mangaassist.evaluation.adversarial import attack
+from mangaassist.evaluation.answers import Answers
 from mangaassist.evaluation.bias import bias_audit, bias_verdicts
 from mangaassist.evaluation.classification import confusion, evaluate
 from mangaassist.evaluation.latency import measure_latency
-from mangaassist.evaluation.report import Answers, Ceiling, EvaluationReport
+from mangaassist.evaluation.report import Ceiling, EvaluationReport
 from mangaassist.evaluation.slices import slice_matrix
 from mangaassist.features.pinning import require_served
 from mangaassist.governance.residency import resident

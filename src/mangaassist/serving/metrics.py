@@ -26,65 +26,23 @@ class ServingMetrics:
         """
         self._drift = DriftMetrics(home) if home is not None else None
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "mangaassist_requests",
-            "Answered requests.",
-            ("story", "arm", "version", "language"),
-            registry=self._registry,
+        self._requests = self._counter(
+            "requests", "Answered requests.", "story", "arm", "version", "language"
         )
-        self._errors = Counter(
-            "mangaassist_model_errors",
-            "Exceptions of the routed version.",
-            ("story", "arm", "type"),
-            registry=self._registry,
+        self._errors = self._counter(
+            "model_errors", "Exceptions of the routed version.", "story", "arm", "type"
         )
-        self._abstentions = Counter(
-            "mangaassist_abstentions",
-            "Answers not to be acted on.",
-            ("story", "arm"),
-            registry=self._registry,
+        self._abstentions = self._counter("abstentions", "Answers not to be acted on.", "story", "arm")
+        self._latency = self._histogram("prediction", "From routing to the model's answer.", "story", "arm")
+        self._commit = self._histogram("log_commit", "One durable group commit of the prediction log.")
+        self._rows = self._counter("log_rows", "Rows made durable.")
+        self._dropped = self._counter("shadow_dropped", "Shadow copies left out under load.", "story")
+        self._epoch = self._gauge("live_epoch", "Deployment served.")
+        self._stale = self._gauge("live_stale_seconds", "Since the ledger was last read.")
+        self._pinned = self._gauge(
+            "live_pinned", "1 while the lease has ended and the known good version is pinned."
         )
-        self._latency = Histogram(
-            "mangaassist_prediction_seconds",
-            "From routing to the model's answer.",
-            ("story", "arm"),
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-        self._commit = Histogram(
-            "mangaassist_log_commit_seconds",
-            "One durable group commit of the prediction log.",
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-        self._rows = Counter("mangaassist_log_rows", "Rows made durable.", registry=self._registry)
-        self._dropped = Counter(
-            "mangaassist_shadow_dropped",
-            "Shadow copies left out under load.",
-            ("story",),
-            registry=self._registry,
-        )
-        self._epoch = Gauge(
-            "mangaassist_live_epoch", "Deployment served.", ("story",), registry=self._registry
-        )
-        self._stale = Gauge(
-            "mangaassist_live_stale_seconds",
-            "Since the ledger was last read.",
-            ("story",),
-            registry=self._registry,
-        )
-        self._pinned = Gauge(
-            "mangaassist_live_pinned",
-            "1 while the lease has ended and the known good version is pinned.",
-            ("story",),
-            registry=self._registry,
-        )
-        self._frozen = Gauge(
-            "mangaassist_promotion_denied",
-            "1 while a kill switch denies promotion.",
-            ("story",),
-            registry=self._registry,
-        )
+        self._frozen = self._gauge("promotion_denied", "1 while a kill switch denies promotion.")
 
     def answered(self, answer: Answer) -> None:
         """Count one answer."""
@@ -114,6 +72,16 @@ class ServingMetrics:
             self._pinned.labels(story).set(view.pinned)
             self._frozen.labels(story).set(not view.permissions.may_promote)
         return generate_latest(self._registry) + (self._drift.expose() if self._drift else b"")
+
+    def _counter(self, name: str, says: str, *labels: str) -> Counter:
+        return Counter(f"mangaassist_{name}", says, labels, registry=self._registry)
+
+    def _histogram(self, name: str, says: str, *labels: str) -> Histogram:
+        named = f"mangaassist_{name}_seconds"
+        return Histogram(named, says, labels, buckets=_SECONDS, registry=self._registry)
+
+    def _gauge(self, name: str, says: str) -> Gauge:
+        return Gauge(f"mangaassist_{name}", says, ("story",), registry=self._registry)
 
 
 class DriftMetrics:
