@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from tests.labels.test_implicit import impression
 from typer.testing import CliRunner
 
 from mangaassist.cli.main import app
-from mangaassist.core.clock import SimulatedClock
+from mangaassist.core.clock import SimulatedClock, SystemClock
 from mangaassist.core.errors import GateRefused, InputError
 from mangaassist.core.home import Home
 from mangaassist.core.identity import user_digest
@@ -21,6 +22,7 @@ from mangaassist.labels.event_intake import EventIntake
 from mangaassist.labels.votes import current_votes
 from mangaassist.lifecycle.implicit import exclude_user, label_events, receive_file
 from mangaassist.lifecycle.intake import select_now
+from mangaassist.lifecycle.maintenance import maintain
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.simulation.clicks import simulate_clicks
 from mangaassist.stories.scaffold import create_story
@@ -135,13 +137,18 @@ def _returns(events: pl.DataFrame, pair: tuple[str, str], at: datetime) -> list[
 def test_an_excluded_user_counts_for_nothing_and_is_not_named(platform: Platform, log: Path) -> None:
     receive_file(platform, SHOP, log)
     before = label_events(platform, SHOP)
+    events = platform.tables.read(f"events.{SHOP}")
+    lists = events.filter(pl.col("user") == user_digest(USER))["request_id"]
+    theirs, acts = len(lists), events.filter(pl.col("request_id").is_in(lists.implode()))
     done = exclude_user(platform, SHOP, USER, actor="me", reason="asked for it")
-    assert (done["already"], done["excluded"]) == (False, 1)
+    assert (done["already"], done["excluded"], done["erased"]) == (False, 1, acts.height)
+    left = platform.tables.read(f"events.{SHOP}").sort("event_id")
+    assert left.equals(events.join(acts, on="event_id", how="anti").sort("event_id"))
+    (entry,) = platform.ledger.entries(kind="events.erased")
+    assert entry.body == {"lists": theirs, "events": acts.height}
     assert exclude_user(platform, SHOP, USER, actor="me", reason="again")["already"]
     after = label_events(platform, SHOP)
-    events = platform.tables.read(f"events.{SHOP}")
-    theirs = events.filter(pl.col("user") == user_digest(USER)).height
-    assert after["volumes"]["excluded_lists"] == theirs > 0
+    assert theirs > 0
     assert after["volumes"]["lists"] == before["volumes"]["lists"] - theirs
     assert after["volumes"]["clicked"] < before["volumes"]["clicked"]
     assert after["left_out"] == before["left_out"]
@@ -149,6 +156,17 @@ def test_an_excluded_user_counts_for_nothing_and_is_not_named(platform: Platform
     assert USER not in str([entry.body for entry in platform.ledger.entries(subject=f"events/{SHOP}")])
     with pytest.raises(InputError, match="why"):
         exclude_user(platform, SHOP, "other", actor="me", reason=" ")
+    # What they do later is left out, counted, and erased once labels are made.
+    late = impression("late", platform.clock.now(), user=user_digest(USER))
+    add(platform, [late])
+    assert label_events(platform, SHOP)["volumes"]["excluded_lists"] == 1
+    assert platform.tables.read(f"events.{SHOP}").height == left.height
+    # After the time snapshots are kept, no file on the disk has them.
+    maintain(platform, dry_run=False, file_clock=SimulatedClock(SystemClock().now() + timedelta(days=9)))
+    files = (platform.home.path / "warehouse" / "events" / SHOP / "data").rglob("*.parquet")
+    kept = pl.concat([pl.read_parquet(one, columns=["request_id", "user"]) for one in files])
+    assert user_digest(USER) not in set(kept["user"])
+    assert not set(lists) & set(kept["request_id"])
 
 
 def test_without_enough_to_correct_with_there_are_no_labels(
@@ -199,7 +217,7 @@ def test_the_commands(tmp_path: Path) -> None:
     assert run("exclude", SHOP, USER, "--reason", "asked for it")["user"] == user_digest(USER)
     made = run("implicit", SHOP)
     assert made["labels"]["added"] > 0
-    assert made["volumes"]["excluded_lists"] > 0
+    assert made["volumes"]["excluded_lists"] == 0
     assert run("events", SHOP)["stored"] == 0
     shown = runner.invoke(app, ["--home", home, "labels", "implicit", SHOP])
     assert "is looked at" in shown.output

@@ -94,7 +94,7 @@ def exclude_user(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Leave a user's events out of all labels made from now on."""
+    """Erase a user's events, and leave later ones out of all labels."""
     from mangaassist.lifecycle import implicit
 
     here = session(context, home, as_json)
@@ -103,6 +103,9 @@ def exclude_user(
     def text() -> None:
         verb = "Was excluded already" if done["already"] else "Excluded"
         typer.echo(f"{verb}: {done['user']}. Run 'mangaassist labels implicit {name}' to revise its labels.")
+        typer.echo(
+            f"{done['erased']:,} events erased; the files that held them go with 'mangaassist maintain'."
+        )
 
     here.answer(done, text)
 

@@ -165,6 +165,10 @@ class ResidentTables(Tables):
         self._admitted(name, "read")
         return super().since(name, after, columns=columns)
 
+    def erase(self, name: str, column: str, values: Collection[str]) -> int:
+        self._admitted(name, "write")
+        return super().erase(name, column, values)
+
     def expire(
         self,
         name: str,

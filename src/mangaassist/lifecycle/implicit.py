@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from mangaassist.lifecycle.platform import Platform
 from mangaassist.storage.ledger import Entry
 from mangaassist.storage.tables import Between
 
-_EXCLUDED, _LABELLED = "events.user_excluded", "events.labelled"
+_EXCLUDED, _ERASED, _LABELLED = "events.user_excluded", "events.erased", "events.labelled"
 _SEED = 20_260_101
 _SHOWN_REFUSALS = 20
 
@@ -65,7 +65,10 @@ def receive_file(platform: Platform, name: str, path: Path | None) -> dict[str, 
 
 
 def exclude_user(platform: Platform, name: str, user_id: str, *, actor: str, reason: str) -> dict[str, Any]:
-    """Leave a user's lists, and all acts on them, out of every label made from now on.
+    """Erase a user's lists with all acts on them, and leave later ones out of every label from now on.
+
+    What arrives later is erased when labels are made. Files that hold erased events are freed with the table
+    snapshots they belong to (:mod:`mangaassist.lifecycle.maintenance`).
 
     Raises:
         InputError: for an unknown story or without a reason.
@@ -80,7 +83,26 @@ def exclude_user(platform: Platform, name: str, user_id: str, *, actor: str, rea
         platform.ledger.append(
             kind=_EXCLUDED, subject=_subject(story), body=body, actor=actor, at=platform.clock.now()
         )
-    return {"story": name, "user": user, "already": already, "excluded": len(_excluded(platform, story))}
+    excluded = _excluded(platform, story)
+    erased = _erase(platform, story, excluded, actor=actor)
+    return {"story": name, "user": user, "already": already, "excluded": len(excluded), "erased": erased}
+
+
+def _erase(platform: Platform, story: Story, users: Collection[str], *, actor: str) -> int:
+    """Take the lists of ``users`` and all acts on them out of the table; how many events that were."""
+    table = events_table(story.name)
+    _drain(platform, story)
+    if not users or not platform.tables.exists(table):
+        return 0
+    shown = platform.tables.read(table, columns=["request_id", "user"])
+    requests = shown.filter(pl.col("user").is_in(list(users)))["request_id"].unique().to_list()
+    erased = platform.tables.erase(table, "request_id", requests) if requests else 0
+    if erased:
+        body = {"lists": len(requests), "events": erased}
+        platform.ledger.append(
+            kind=_ERASED, subject=_subject(story), body=body, actor=actor, at=platform.clock.now()
+        )
+    return erased
 
 
 def label_events(
@@ -131,6 +153,7 @@ def label_events(
     }
     if not dry_run:
         _write(platform, story, examples, news, report, actor=actor)
+        _erase(platform, story, _excluded(platform, story), actor=actor)
     return report
 
 
@@ -160,11 +183,7 @@ def _write(
 
 def _events(platform: Platform, story: Story, moment: datetime) -> pl.DataFrame:
     """The story's events around the window, what waits in the spool included."""
-    intake = EventIntake.open(platform.home, story.name, platform.clock)
-    try:
-        intake.drain(platform.tables)
-    finally:
-        intake.close()
+    _drain(platform, story)
     table = events_table(story.name)
     if not platform.tables.exists(table):
         raise InputError(
@@ -176,6 +195,14 @@ def _events(platform: Platform, story: Story, moment: datetime) -> pl.DataFrame:
     # Twice the window, so that late acts inside it find lists from before it.
     low = moment - 2 * story.labels.implicit.window
     return platform.tables.read(table, between=Between("at", low, moment + timedelta(days=1)))
+
+
+def _drain(platform: Platform, story: Story) -> None:
+    intake = EventIntake.open(platform.home, story.name, platform.clock)
+    try:
+        intake.drain(platform.tables)
+    finally:
+        intake.close()
 
 
 def _volumes(rows: pl.DataFrame, counted: implicit.Counted, excluded: int) -> dict[str, int]:

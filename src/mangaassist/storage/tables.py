@@ -24,6 +24,7 @@ from pyiceberg.exceptions import (
     TableAlreadyExistsError,
     ValidationException,
 )
+from pyiceberg.expressions import BooleanExpression, In
 from pyiceberg.table import FileScanTask, Table
 
 from mangaassist.core.errors import InputError, Unavailable, nearest
@@ -52,6 +53,10 @@ _PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "50",
 }
+
+
+def _one_of(column: str, values: Collection[str]) -> BooleanExpression:
+    return In(column, set(values))  # type: ignore[arg-type, call-arg, misc, unused-ignore]
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -248,6 +253,27 @@ class Tables:
         """What :meth:`append` kept on the table; empty for a table that does not exist."""
         table = self._load(name)
         return dict(table.properties) if table is not None else {}
+
+    def erase(self, name: str, column: str, values: Collection[str]) -> int:
+        """Rewrite the files that hold rows whose ``column`` is one of ``values`` without them, in one commit.
+
+        Older snapshots keep the rows until :meth:`expire` frees them. :meth:`since` gives what stays in the
+        rewritten files again.
+
+        Returns:
+            Rows gone.
+
+        Raises:
+            InputError: no such table or column.
+        """
+        held = self.read(name, columns=[column])[column]
+        if not held.is_in(list(values)).any():
+            return 0
+        with self._writing(name):
+            table = self._existing(name)
+            before = int(table.scan().count())
+            table.delete(_one_of(column, values))
+            return before - int(table.scan().count())
 
     def expire(
         self,
