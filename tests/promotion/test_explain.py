@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -137,3 +139,17 @@ def test_a_restored_champion_says_how(home: Home) -> None:
 def test_an_unknown_version_is_an_input_error(home: Home) -> None:
     with pytest.raises(InputError, match="none yet"):
         explain(registry(home), "intent", 1)
+
+
+def test_a_ledger_that_was_changed_elsewhere_is_said(home: Home) -> None:
+    """PRO-9: what is told is read from a chain that is whole, or is called untrustworthy."""
+    target = registry(home)
+    to_champion(target, run="r1")
+    add(target, "other", run="r9")
+    assert f"Read from a ledger of {target.ledger.head()} entries" in explain(target, "intent", 1).lines[-1]
+    with closing(sqlite3.connect(home.path / "ledger.db")) as connection:
+        connection.execute("update ledger_entries set actor = 'eve' where subject = 'registry/other'")
+        connection.commit()
+    found = explain(target, "intent", 1)
+    assert found.body["ledger"]["verified"] is False
+    assert found.lines[-1].startswith("NOT to be trusted: Entry ")

@@ -27,7 +27,7 @@ from mangaassist.promotion.versions import (
     SHADOW_STARTED,
     Version,
 )
-from mangaassist.storage.ledger import Entry
+from mangaassist.storage.ledger import Entry, Verification
 
 _WHAT = {
     REGISTERED: "registered",
@@ -57,12 +57,16 @@ class Explanation:
     lines: tuple[str, ...]
 
 
-def explain(registry: Registry, story: str, number: int) -> Explanation:
-    """Explain version ``number`` of ``story``.
+def explain(registry: Registry, story: str, number: int, *, whole: Verification | None = None) -> Explanation:
+    """Explain version ``number`` of ``story``, and say whether the ledger it is read from is whole.
+
+    Args:
+        whole: what a recent verification of the ledger found; None verifies it now.
 
     Raises:
         InputError: there is no such version.
     """
+    whole = whole or registry.ledger.verify()
     version = registry.get(story, number)
     deployment = registry.deployment(story)
     events = [_event(registry, version, entry) for entry in _entries(registry, version)]
@@ -80,6 +84,12 @@ def explain(registry: Registry, story: str, number: int) -> Explanation:
         "gate": version.gate.as_dict(),
         "events": events,
         "overrides": [one for one in events if one["override"]],
+        "ledger": {
+            "verified": whole.ok,
+            "entries": whole.entries,
+            "head": whole.head,
+            "problem": whole.problem,
+        },
     }
     return Explanation(body, tuple(_lines(version, body)))
 
@@ -185,6 +195,12 @@ def _lines(version: Version, body: Mapping[str, Any]) -> Iterable[str]:
             yield f"    {event['reason']}"
         for verdict in event["verdicts"]:
             yield f"    {_verdict_line(Verdict.from_dict(verdict))}"
+    ledger = body["ledger"]
+    if ledger["verified"]:
+        head = ledger["head"][:12]
+        yield f"Read from a ledger of {ledger['entries']:,} entries, each verified; head {head}"
+    else:
+        yield f"NOT to be trusted: {ledger['problem']}"
 
 
 def _numbers(metrics: Mapping[str, Any]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -16,6 +18,7 @@ from mangaassist.evaluation.report import Slice, SliceMatrix
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.promotion.explain import explain
 from mangaassist.promotion.versions import Version
+from mangaassist.storage.ledger import Ledger, Verification
 from mangaassist.web.version_view import STEPS, Cell, Event, FlaggedSlice, HeatMap, VersionPage
 from mangaassist.web.view import SERVICE, Measure
 
@@ -32,15 +35,18 @@ def version_view(platform: Platform, story: str, number: int) -> VersionPage:
         InputError: no such story or version.
     """
     platform.module(story)
-    version, body = platform.registry.get(story, number), explain(platform.registry, story, number).body
-    problem, matrix = "", None
+    now = platform.clock.now()
+    whole = _verified(platform.ledger, platform.ledger.version(), now.replace(second=0, microsecond=0))
+    version = platform.registry.get(story, number)
+    body = explain(platform.registry, story, number, whole=whole).body
+    problem, matrix = "" if whole.ok else f"Do not trust this page: {whole.problem}", None
     try:
         matrix = _matrix(platform, version)
     except MangaAssistError as error:
-        problem = str(error)
+        problem = problem or str(error)
     slices = matrix.slices if matrix else ()
     return VersionPage(
-        platform.clock.now(),
+        now,
         story,
         number,
         str(version.status),
@@ -54,6 +60,12 @@ def version_view(platform: Platform, story: str, number: int) -> VersionPage:
         SERVICE,
         problem,
     )
+
+
+@lru_cache(maxsize=8)
+def _verified(ledger: Ledger, _version: int, _minute: datetime) -> Verification:
+    """The whole ledger read: after every entry, and once a minute for those who change old ones."""
+    return ledger.verify()
 
 
 def _matrix(platform: Platform, version: Version) -> SliceMatrix | None:
@@ -83,6 +95,9 @@ def _origin(version: Version, body: Mapping[str, Any]) -> Iterator[tuple[str, st
         yield "Waived", waiver["name"], f"by {waiver['actor']}: {waiver['reason']}"
     for name in body["missing_documents"]:
         yield "Missing", name, "no longer in the store"
+    ledger = body["ledger"]
+    said = f"{ledger['entries']:,} entries, each verified" if ledger["verified"] else ledger["problem"]
+    yield "Ledger", ledger["head"][:_DIGEST_SHOWN], said
 
 
 def _signed(version: Version) -> str:
