@@ -33,21 +33,19 @@ def traffic(
     wrong = generator.random(rows) > accuracy
     answer = np.where(wrong, (truth + generator.integers(1, len(LABELS), rows)) % len(LABELS), truth)
     offsets = np.sort(generator.integers(0, int(lasts.total_seconds() * 1e6), rows))
-    at = [start + timedelta(microseconds=int(offset)) for offset in offsets]
+    at = pl.lit(start).cast(pl.Datetime("us", "UTC")) + pl.Series(offsets).cast(pl.Duration("us"))
+    names = np.array(LABELS)
     return pl.DataFrame(
         {
-            "at": at,
-            "known_at": [instant + timedelta(days=1) for instant in at],
             "text_length": generator.poisson(length, rows),
             "unknown_share": generator.beta(1, 30, rows),
             "language": np.where(generator.random(rows) < japanese, "ja", "en"),
             "device": generator.choice(["web", "ios", "android"], rows, p=[0.5, 0.3, 0.2]),
             "confidence": generator.beta(confidence, 1.5, rows),
-            "label": [LABELS[index] for index in answer],
-            "truth": [LABELS[index] for index in truth],
-        },
-        schema_overrides={"at": pl.Datetime("us", "UTC"), "known_at": pl.Datetime("us", "UTC")},
-    )
+            "label": names[answer],
+            "truth": names[truth],
+        }
+    ).select(at.alias("at"), (at + timedelta(days=1)).alias("known_at"), pl.all())
 
 
 def reference(rows: int = 8000, *, seed: int = 1, story: Story = STORY, **changes: float) -> Reference:

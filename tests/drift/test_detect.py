@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
@@ -20,11 +21,17 @@ from mangaassist.drift.windows import outcome_windows, request_windows
 
 REFERENCE = reference(20_000)
 POLICY = DriftPolicy()
+DAY = timedelta(days=1)
 
 
 def profile(frame: pl.DataFrame) -> Profile:
     windows = [*request_windows(REFERENCE, frame), *outcome_windows(REFERENCE, frame)]
     return merge_profiles([window.profile for window in windows])
+
+
+def labelled(frame: pl.DataFrame) -> Profile:
+    """Its labels alone."""
+    return merge_profiles([one.profile for one in outcome_windows(REFERENCE, frame, every=DAY)])
 
 
 def every(now: Profile, against: Profile = REFERENCE.profile) -> dict[str, Verdict]:
@@ -65,7 +72,7 @@ def test_label_drift_alone_does_not_look_like_a_model_gone_wrong() -> None:
     """DRF-1: with a hard class five times as frequent, macro-F1 at the reference's shares does not fall."""
     generator = np.random.default_rng(5)
 
-    def labelled(prior: tuple[float, float], rows: int) -> pl.DataFrame:
+    def drawn(prior: tuple[float, float], rows: int) -> pl.DataFrame:
         truth = generator.choice(2, rows, p=prior)
         right = generator.random(rows) < np.where(truth == 0, 0.98, 0.6)
         names = np.array(["easy", "hard"])
@@ -74,8 +81,8 @@ def test_label_drift_alone_does_not_look_like_a_model_gone_wrong() -> None:
             truth=pl.Series(names[truth]), label=pl.Series(names[np.where(right, truth, 1 - truth)])
         )
 
-    fitted = fit_reference(Story("s", "k", "p"), labelled((0.9, 0.1), 20_000), at=START)
-    now = merge_profiles([one.profile for one in outcome_windows(fitted, labelled((0.5, 0.5), 6000))])
+    fitted = fit_reference(Story("s", "k", "p"), drawn((0.9, 0.1), 20_000), at=START)
+    now = merge_profiles([one.profile for one in outcome_windows(fitted, drawn((0.5, 0.5), 6000))])
     (label,) = detect_label(fitted.profile, now, POLICY)
     (concept,) = detect_concept(fitted.profile, now, POLICY)
     assert label.status is Status.FAIL
@@ -149,13 +156,13 @@ def test_concept_interval_covers_the_true_fall() -> None:
     Truth: accuracy .9 to .8 at equal error spread, from one very large sample. 60 repeats: at least 51 cover
     with probability 0.996 when coverage is 95%.
     """
-    huge = profile(traffic(200_000, seed=50, accuracy=0.8))
-    base = reference(200_000, seed=51)
-    (truth,) = detect_concept(base.profile, huge, POLICY, replicates=10)
+    huge = labelled(traffic(200_000, seed=50, accuracy=0.8))
+    base = labelled(traffic(200_000, seed=51))
+    (truth,) = detect_concept(base, huge, POLICY, replicates=10)
     covered = 0
     for seed in range(60):
-        then = profile(traffic(3000, seed=100 + seed))
-        now = profile(traffic(2000, seed=300 + seed, accuracy=0.8))
+        then = labelled(traffic(3000, seed=100 + seed))
+        now = labelled(traffic(2000, seed=300 + seed, accuracy=0.8))
         (found,) = detect_concept(then, now, POLICY, seed=seed)
         assert found.low is not None
         assert found.high is not None
