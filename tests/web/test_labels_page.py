@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from html import escape
@@ -15,13 +16,15 @@ from tests.web.test_browser import FLAGS
 
 from mangaassist.core.clock import SimulatedClock
 from mangaassist.core.home import Home
+from mangaassist.core.verdict import Status, Verdict
 from mangaassist.governance.access import READ, Access
+from mangaassist.labels.lots import LotReview
 from mangaassist.labels.records import Example, Label, examples_frame, labels_frame
 from mangaassist.lifecycle.label_quality import review_labels
 from mangaassist.lifecycle.label_report import label_report
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.web import server
-from mangaassist.web.labels import LabelsView, labels_headline, labels_view, render_labels
+from mangaassist.web.labels import LabelsView, labels_headline, labels_view, lots_shown, render_labels
 
 CLASSES = ("order_status", "return_request", "greeting_chitchat")
 WORDS = {
@@ -93,6 +96,23 @@ def token(platform: Platform, role: str, name: str = "emi") -> str:
         name, role, lasts=timedelta(days=1), actor="dai", at=platform.clock.now()
     )
     return text
+
+
+def test_old_lots_are_folded_away_but_not_those_in_trouble() -> None:
+    """Six of each language at once, newest first; a rejected one is seen at any age."""
+    overlap = Verdict("labels.overlap", Status.PASS, "As planned.")
+    fine = LotReview("", "en", None, None, 0, 0, 0, 0, overlap, "accepted", 0.75, "")
+    names = [f"2026-W{week:02d}" for week in range(1, 11)]
+    lots = [replace(fine, lot=name, pool=pool) for name in names for pool in ("ja", "en")]
+    lots[0] = replace(lots[0], outcome="rejected")
+    found = lots_shown(lots)
+    newest = names[:3:-1]
+    assert [(one.pool, one.lot) for one in found.shown] == [
+        *(("en", name) for name in newest),
+        *(("ja", name) for name in newest),
+        ("ja", "2026-W01"),
+    ]
+    assert sorted(found.shown + found.earlier, key=lots.index) == lots
 
 
 def test_texts_are_for_those_who_may_read_them_and_that_is_written_down(platform: Platform) -> None:

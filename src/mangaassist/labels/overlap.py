@@ -281,7 +281,7 @@ def overlap_verdict(lot: str, pool: str, votes: pl.DataFrame, plan: pl.DataFrame
     held = plan.join(seen, on="example_id", how="left").with_columns(pl.col("people").fill_null(0))
     n = held.height
     if not held.filter(pl.col("people") > 1).height:
-        sentence = f"None of the {n} planned items came back from two people or more."
+        sentence = f"None of the {n:,} planned items came back from two people or more."
         return Verdict(name, Status.INSUFFICIENT, sentence, value=0.0, threshold=COMPLETE, n=n)
     whole = held.with_columns(done=pl.col("people") >= pl.col("annotations"))
     shares = {
@@ -291,8 +291,8 @@ def overlap_verdict(lot: str, pool: str, votes: pl.DataFrame, plan: pl.DataFrame
     value = min(shares.values())
     short = whole.filter(~pl.col("done"))
     missing = int((short["annotations"] - short["people"]).sum())
-    sentence = f"{n - short.height} of {n} planned items came back as planned" + (
-        f"; {missing} annotations are missing on {short.height} items." if short.height else "."
+    sentence = f"{n - short.height:,} of {n:,} planned items came back as planned" + (
+        f"; {missing:,} annotations are missing on {short.height:,} items." if short.height else "."
     )
     status = Status.PASS if value >= COMPLETE else Status.FAIL
     return Verdict(name, status, sentence, value=value, threshold=COMPLETE, n=n)
@@ -302,10 +302,10 @@ def _unplanned(name: str, seen: pl.DataFrame) -> Verdict:
     n = seen.height
     twice, thrice = (seen.filter(pl.col("people") >= count).height for count in (2, 3))
     if not twice:
-        sentence = f"No plan, and none of its {n} items was seen by two people: agreement cannot be measured."
+        sentence = f"No plan, and none of its {n:,} items was seen by two people: agreement is unknown."
         return Verdict(name, Status.INSUFFICIENT, sentence, threshold=COMPLETE, n=n, blocking=False)
     enough = twice >= COMPLETE * n and wilson(thrice, n).high >= TRIPLE_SHARE
-    sentence = f"No plan; {twice} of its {n} items were seen by two people or more, {thrice} by three."
+    sentence = f"No plan; {twice:,} of its {n:,} items were seen by two people or more, {thrice:,} by three."
     status = Status.PASS if enough else Status.FAIL
     return Verdict(name, status, sentence, value=twice / n, threshold=COMPLETE, n=n, blocking=False)
 

@@ -6,7 +6,7 @@ read how many (GOV-4). Everybody else sees the same page without them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -16,6 +16,8 @@ from mangaassist.core.errors import Forbidden, InputError, MangaAssistError, Too
 from mangaassist.core.verdict import Status
 from mangaassist.governance.access import Token
 from mangaassist.labels.intake import subject
+from mangaassist.labels.lots import LotReview
+from mangaassist.labels.overlap import POOLS
 from mangaassist.lifecycle.label_report import LabelReport, label_report
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.web import label_charts
@@ -25,6 +27,8 @@ from mangaassist.web.view import SERVICE, Link, Missing
 LABELS, TEXTS = "/labels", "/texts"
 SHOWN_DISPUTES, SHOWN_ERRORS = 10, 15
 """Most disagreements and probable errors on the page."""
+SHOWN_LOTS = 6
+"""Lots of each language that are shown at once."""
 _HOUR = 3600
 
 
@@ -86,6 +90,26 @@ def labels_headline(report: LabelReport) -> tuple[str, str]:
     return "calm", "Annotators agree in every language pool, and nothing waits."
 
 
+@dataclass(frozen=True, slots=True)
+class Lots:
+    """Lots as the page shows them: the newest and those in trouble at once, the ``earlier`` on request."""
+
+    shown: tuple[LotReview, ...]
+    earlier: tuple[LotReview, ...]
+
+
+def lots_shown(lots: Sequence[LotReview]) -> Lots:
+    """The newest names first of each language; rejected and flagged lots are shown however old they are."""
+    shown: list[LotReview] = []
+    earlier: list[LotReview] = []
+    for pool in POOLS:
+        own = sorted((one for one in lots if one.pool == pool), key=lambda one: one.lot, reverse=True)
+        for place, one in enumerate(own):
+            known = place < SHOWN_LOTS or one.outcome in {"rejected", "flagged"}
+            (shown if known else earlier).append(one)
+    return Lots(tuple(shown), tuple(earlier))
+
+
 def render_labels(view: LabelsView, *, root: str = "") -> str:
     """The page as HTML."""
     tone, sentence = labels_headline(view.report)
@@ -99,6 +123,7 @@ def render_labels(view: LabelsView, *, root: str = "") -> str:
         disagreements=view.report.disagreements[:SHOWN_DISPUTES],
         errors=view.report.suspects.found[:SHOWN_ERRORS],
         pictures=label_charts,
+        lots=lots_shown(view.report.lots),
     )
 
 
