@@ -62,7 +62,9 @@ def evaluate(
         str,
         typer.Option(help="rows, slices or bias (of a labelled set), or replay (of logged requests)."),
     ] = "rows",
-    on: Annotated[str, typer.Option(help="The labelled set: golden or adversarial.")] = "golden",
+    on: Annotated[
+        str, typer.Option(help="The rows: golden, adversarial or week (labelled lately).")
+    ] = "golden",
     version: Annotated[
         int | None,
         typer.Option(help="Default: champion, else the newest candidate; of a replay the challenger."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -21,8 +23,10 @@ from mangaassist.training.formats import load as load_model
 if TYPE_CHECKING:
     from mangaassist.core.story import Model, Story
     from mangaassist.evaluation.report import Ceiling, EvaluationReport
+    from mangaassist.evaluation.weekly import Stratum
 
-SETS = ("golden", "adversarial")
+WEEK = "week"
+SETS = ("golden", "adversarial", WEEK)
 _BEFORE_ABSTENTION = (
     "Accuracy is of the most probable label over in-scope rows, before abstention; coverage says how many of "
     "them would be answered."
@@ -30,7 +34,7 @@ _BEFORE_ABSTENTION = (
 
 
 def evaluate(platform: Platform, name: str, *, on: str, version: int | None) -> dict[str, Any]:
-    """Measure a version on the story's golden or adversarial set as it is now.
+    """Measure a version on the story's golden or adversarial set as it is now, or on the last week's rows.
 
     Floors are fitted on the rows the version was trained on. The result is printed, not recorded: gates have
     their own evaluation.
@@ -56,7 +60,12 @@ def evaluate(platform: Platform, name: str, *, on: str, version: int | None) -> 
         "most_confused": confusion(report.answers).as_dict()["most_confused"],
         "latency": measure_latency(asked.model, rows["text"].to_list()).as_dict(),
         "golden_set": [one.as_dict() for one in golden_verdicts(platform, story, rows)] if golden else [],
-        "notes": [_BEFORE_ABSTENTION, *_notes(report.metrics["accuracy"].ceiling_method)],
+        "strata": [one.as_dict() for one in asked.strata],
+        "notes": [
+            _BEFORE_ABSTENTION,
+            *_notes(report.metrics["accuracy"].ceiling_method),
+            *_drawn(asked.strata),
+        ],
     }
 
 
@@ -87,6 +96,7 @@ class _Asked:
     rows: pl.DataFrame
     report: EvaluationReport
     seed: int
+    strata: Sequence[Stratum]
 
     def head(self) -> dict[str, Any]:
         """What every answer begins with."""
@@ -106,14 +116,59 @@ def _ask(platform: Platform, name: str, on: str, version: int | None) -> _Asked:
     if on not in SETS:
         raise InputError("--on", expected=" or ".join(SETS), got=repr(on), next_step=nearest(on, SETS))
     chosen, story = choose_version(platform, name, version), platform.module(name).STORY
-    model, rows = load_model(platform.artifacts.files(chosen.artifact)), _rows(platform, name, on)
+    model = load_model(platform.artifacts.files(chosen.artifact))
     train = read_frame(platform.artifacts.read(chosen.documents["split"], "train.arrow"))
+    rows, strata = _this_week(platform, name, train) if on == WEEK else (_rows(platform, name, on), [])
     floors = fit_floors(
         train["text"].to_list(), train["label"].to_list(), out_of_scope_label=story.out_of_scope_label
     )
     ceilings, seed = _ceilings(platform, name, chosen, on), int(chosen.tags["seed"])
     report = measure(story, model, rows, on=on, floors=floors, ceilings=ceilings, seed=seed)
-    return _Asked(chosen, story, model, rows, report, seed)
+    return _Asked(chosen, story, model, rows, report, seed, strata)
+
+
+def _this_week(platform: Platform, name: str, train: pl.DataFrame) -> tuple[pl.DataFrame, list[Stratum]]:
+    """Labelled rows of the last week that ``train`` could not know, drawn to the traffic's cohorts (EVA-4).
+
+    Stories without cohorts are drawn to its languages; the draw is another one every week.
+
+    Raises:
+        InputError: nothing of the last week has been labelled that the version did not learn from.
+    """
+    from mangaassist.evaluation.weekly import stratified, unseen
+    from mangaassist.lifecycle.golden import live
+
+    now = platform.clock.now()
+    labelled = select_now(platform, name).rows.filter(
+        (pl.col("role") == "train") & pl.col("holdout_eligible")
+    )
+    rows = unseen(labelled, train, now=now)
+    if rows.is_empty():
+        raise InputError(
+            f"last week of '{name}'",
+            expected="labelled rows of the last 7 days that came after what the version learnt from",
+            got="none",
+            next_step=f"Import labels of this week's messages: mangaassist labels import {name} FILE ...",
+        )
+    rows = _loaded(platform, name, rows)
+    by = "cohort" if "cohort" in rows.columns else "language"
+    traffic = Counter(live(platform, platform.story(name), now)[by])
+    year, week, _ = now.isocalendar()
+    drawn, strata = stratified(
+        rows[by].to_list(), rows["example_id"].to_list(), traffic, week=f"{year}-W{week:02d}"
+    )
+    return rows[drawn], strata
+
+
+def _drawn(strata: Sequence[Stratum]) -> list[str]:
+    """Of whom the week's rows are, where they were drawn."""
+    if not strata:
+        return []
+    parts = [
+        f"{one.name} {one.drawn:,} of {one.available:,} ({one.traffic:.0%} of traffic{', short' * one.short})"
+        for one in strata
+    ]
+    return [f"Labelled rows of the last 7 days, all newer than what it learnt from: {'; '.join(parts)}."]
 
 
 def _notes(ceiling_method: str) -> list[str]:
@@ -121,7 +176,6 @@ def _notes(ceiling_method: str) -> list[str]:
 
 
 def _rows(platform: Platform, name: str, on: str) -> pl.DataFrame:
-    module = platform.module(name)
     # The same rows a gate judges by: labels in doubt teach, but they do not judge.
     rows = select_now(platform, name).rows.filter((pl.col("role") == on) & pl.col("holdout_eligible"))
     if rows.is_empty():
@@ -131,6 +185,12 @@ def _rows(platform: Platform, name: str, on: str) -> pl.DataFrame:
             got="none",
             next_step=f"Run 'mangaassist labels import {name} FILE --role {on} ...' first.",
         )
+    return _loaded(platform, name, rows)
+
+
+def _loaded(platform: Platform, name: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with their features as they stood then, and the story's own slice columns."""
+    module = platform.module(name)
     if module.STORY.features:
         from mangaassist.lifecycle.features import with_features
 

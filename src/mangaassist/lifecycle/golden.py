@@ -92,21 +92,23 @@ def record_golden(platform: Platform, story: Story, rows: pl.DataFrame, *, actor
 def golden_verdicts(platform: Platform, story: Story, rows: pl.DataFrame) -> list[Verdict]:
     """Age of the golden set, and its languages and labels beside those of the last week's traffic."""
     now, limit = platform.clock.now(), story.drift.input_psi
-    live = _live(platform, story, now)
-    answered = live.filter(~pl.col("abstains") & pl.col("label").is_not_null())
+    asked = live(platform, story, now)
+    answered = asked.filter(~pl.col("abstains") & pl.col("label").is_not_null())
     in_scope = rows.filter(pl.col("label") != (story.out_of_scope_label or ""))
     return [
         age_verdict(rows["captured_at"].to_list(), now=now, limit=story.labels.golden_refresh),
-        mix_verdict("language", Counter(rows["language"]), Counter(live["language"]), limit=limit),
+        mix_verdict("language", Counter(rows["language"]), Counter(asked["language"]), limit=limit),
         mix_verdict("label", Counter(in_scope["label"]), Counter(answered["label"]), limit=limit),
     ]
 
 
-def _live(platform: Platform, story: Story, now: datetime) -> pl.DataFrame:
-    columns = ("at", "arm", "language", "label", "abstains")
+def live(platform: Platform, story: Story, now: datetime) -> pl.DataFrame:
+    """What users asked in the last week: language, cohort, the answer's label and whether it abstained."""
+    columns = ("at", "arm", "language", "cohort", "label", "abstains")
     table = predictions_table(story.name)
     if not platform.tables.exists(table):
-        return pl.DataFrame(schema={"language": pl.String, "label": pl.String, "abstains": pl.Boolean})
+        texts = dict.fromkeys(("language", "cohort", "label"), pl.String)
+        return pl.DataFrame(schema={**texts, "abstains": pl.Boolean})
     found = platform.tables.read(table, columns=columns, between=Between("at", now - LIVE_WINDOW, now))
     return found.filter(pl.col("arm") != "shadow")
 
