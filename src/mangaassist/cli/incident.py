@@ -89,6 +89,7 @@ def drill(
         return
     if page is not None:
         _keep_page(name, seed, page)
+        here.note(f"The page is kept as {page}.")
     wanted = [name] if name else []
     found = [
         drills.summary(drills.drill(wanted, seed=one, on_score=lambda score: _note(here, score)), seed=one)

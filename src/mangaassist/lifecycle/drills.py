@@ -5,6 +5,7 @@ Whoever localises sees a recording and nothing else; the truth is compared with 
 
 from __future__ import annotations
 
+import math
 import statistics
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ import yaml
 
 from mangaassist.core.clock import isoformat
 from mangaassist.core.errors import InputError, nearest
+from mangaassist.core.verdict import Status, Verdict
 from mangaassist.incidents.alarms import MINUTE, TICK, Label
 from mangaassist.incidents.calibration import EACH, five_minutes
 from mangaassist.incidents.grouping import joined
@@ -182,10 +184,24 @@ def seen(name: str, *, seed: int, tree: Tree | None = None) -> OncallSnapshot:
     answer = respond(recording, begun, known, since=truth.onset)
     if answer.incident is None or answer.localisation is None:
         return snapshot(Observed(recording, recording.at(len(recording.metrics) - 1)), source=name)
-    at = answer.localisation.at
-    timeline: Timeline = ((answer.incident.opened, OPENED, "alarms", {}), (at, LOCALISED, "triage", {}))
-    incident = Known(answer.incident, 0, answer.localisation, timeline=timeline)
-    return snapshot(Observed(recording, at), [incident], source=name)
+    found, evidence = answer.localisation, Observed(recording, answer.localisation.at)
+    timeline: Timeline = (
+        (answer.incident.opened, OPENED, "alarms", {}),
+        (found.at, LOCALISED, "triage", found.as_dict()),
+    )
+    incident = Known(answer.incident, 0, found, timeline=timeline)
+    return snapshot(evidence, [incident], source=name, dependencies=_probed(evidence))
+
+
+def _probed(evidence: Observed) -> list[Verdict]:
+    """What the probes of the simulated shop say, as those of a home do."""
+    found = []
+    for one in evidence.series("probe"):
+        value, limit = float(one.values[-1]), one.limit or math.inf
+        status = Status.FAIL if value > limit else Status.PASS
+        said = f"{one.name.partition('.')[2].replace('_', ' ')} {value:.3g} (limit {limit:g})."
+        found.append(Verdict(f"probe.{one.component}", status, said, value, threshold=limit, n=1))
+    return found
 
 
 def _generator(name: str, seed: int) -> np.random.Generator:

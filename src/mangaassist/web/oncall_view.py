@@ -194,8 +194,9 @@ def boxes(snapshot: OncallSnapshot) -> tuple[Box, ...]:
             (snapshot.absent[one] for one in names if one in snapshot.absent), "Nothing measures it here."
         )
         found.append(_box(title, key, there, why))
-    rest = {name: one for name, one in by_name.items() if name not in named}
-    found.extend(_box(name.replace("_", " ").capitalize(), name, [one], "") for name, one in rest.items())
+    rest = [one for one in snapshot.panels if one.name not in named]
+    rest.sort(key=lambda one: rank(one.verdict))
+    found.extend(_box(one.name.replace("_", " ").capitalize(), one.name, [one], "") for one in rest)
     return tuple(found)
 
 
