@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from mangaassist.core.identity import digest_bytes
 from mangaassist.core.language import Language
 from mangaassist.core.story import Prediction
 from mangaassist.promotion.versions import Deployment
-from mangaassist.serving.router import Arm, Request, assign, bucket
+from mangaassist.serving.router import Arm, Request, Router, assign, bucket
 
 USERS = [f"user-{number}" for number in range(4000)]
 
@@ -169,6 +170,19 @@ def test_a_batch_is_its_single_answers(home: Home) -> None:
     assert [(a.request_id, a.arm, a.version, a.prediction) for a in many] == [
         (a.request_id, a.arm, a.version, a.prediction) for a in single
     ]
+
+
+def test_latency_is_told_by_the_timer_that_was_given(home: Home) -> None:
+    """PRO-3: a shop that shares its machine may measure processor time; a batch shares what it took."""
+    served, _ = canary_of(home, b"new")
+    ticks = count(step=0.006)
+    router = Router(served.pointer, served.server, timer=lambda: next(ticks))
+    requests = [Request("text", f"r{n}", AT) for n in range(3)]
+    assert [one.latency_ms for one in router.answer_many("intent", requests[:1])] == [pytest.approx(6.0)]
+    arms = {one.arm: one.latency_ms for one in router.answer_many("intent", requests)}
+    assert sum(arms[one.arm] for one in router.answer_many("intent", requests)) == pytest.approx(
+        6.0 * len(arms)
+    )
 
 
 def test_the_row_says_everything_but_the_text(home: Home) -> None:
