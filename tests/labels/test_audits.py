@@ -20,6 +20,7 @@ from mangaassist.labels.votes import current_votes
 from mangaassist.stats.intervals import clopper_lower
 
 TEXTS = [f"text {number}" for number in range(700)]
+SAID = "rules-2 was rolled back on 2026-11-22:"
 NAMES = {identity(text): text for text in TEXTS}
 
 
@@ -147,7 +148,8 @@ def test_a_roll_back_cut_off_is_completed(ready: LabelStore, clock: SimulatedClo
     label_all(ready, "rules-2", TEXTS, wrong=set())
     body = {"source": "programmatic", "labeller": "rules-2", "reason": "precision 0.7"}
     ready.ledger.append(kind=ROLLED_BACK, subject="labels/intent", body=body, actor="ops", at=clock.now())
-    assert only(ready, apply=True).now_in_force == "rules-1"
+    done = only(ready, apply=True)
+    assert (done.now_in_force, done.reason) == ("rules-1", f"{SAID} precision 0.7")
     assert len(ready.ledger.entries(kind=ROLLED_BACK)) == 1
 
 

@@ -256,7 +256,7 @@ def audit(
                 f"{one['drawn']:,} examples of {one['week']} are still to be labelled by the vendor."
             )
             if one["rolled_back"]:
-                typer.echo(f"Rolled back; in force now: {one['now_in_force'] or 'nobody'}.")
+                typer.echo(f"Rolled back; in force now: {one['now_in_force'] or 'nobody'}. {one['reason']}")
         if export is not None:
             typer.echo(_exported(name, done["export"]))
 

@@ -45,7 +45,7 @@ class Audit:
         to_label: example ids of it that the vendor has not settled yet.
         judged_week: week of the sample behind the verdict: the newest that decides, else the newest.
         verdict: precision of the labeller's labels in that sample.
-        rolled_back: whether the labeller was taken back now.
+        rolled_back: whether the labeller was taken back now; reason: why, empty where it was not.
         now_in_force: who speaks for the source from here on; None where nobody does or it is unnamed.
     """
 
@@ -57,6 +57,7 @@ class Audit:
     judged_week: str
     verdict: Verdict
     rolled_back: bool
+    reason: str
     now_in_force: str | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,6 +67,7 @@ class Audit:
             "to_label": list(self.to_label),
             "verdict": self.verdict.as_dict(),
             "rolled_back": self.rolled_back,
+            "reason": self.reason,
             "now_in_force": self.now_in_force,
         }
 
@@ -155,8 +157,7 @@ def _audit(case: _Case, *, apply: bool) -> Audit:
     judged_week, judged = next(decided, newest)
     # An interrupted roll back is completed even if its evidence has aged meanwhile.
     rolled_back = apply and (judged.verdict.status is Status.FAIL or bool(_announced(case)))
-    if rolled_back:
-        _roll_back(case, judged.verdict)
+    reason = _roll_back(case, judged.verdict) if rolled_back else ""
     now = in_force(case.store.labels(case.story)).get(case.source) if rolled_back else case.labeller
     week, sample = samples[-1]
     return Audit(
@@ -168,6 +169,7 @@ def _audit(case: _Case, *, apply: bool) -> Audit:
         judged_week=judged_week,
         verdict=judged.verdict,
         rolled_back=rolled_back,
+        reason=reason,
         now_in_force=now,
     )
 
@@ -244,16 +246,16 @@ def _announced(case: _Case) -> list[Entry]:
     return case.entries(ROLLED_BACK) if case.labeller is not None else []
 
 
-def _roll_back(case: _Case, verdict: Verdict) -> None:
-    """Say so first: what is said to be rolled back is, at the next audit at the latest."""
-    if not _announced(case):
-        policy = case.story.digest
-        case.note(ROLLED_BACK, {"reason": verdict.sentence, "verdict": verdict.as_dict(), "policy": policy})
+def _roll_back(case: _Case, verdict: Verdict) -> str:
+    """Say so first: what is said to be rolled back is, at the next audit at the latest; the reason said."""
+    announced = _announced(case)
+    if announced:  # and interrupted, or its labels went on coming
+        first = announced[0]
+        reason = f"{case.labeller} was rolled back on {first.at:%Y-%m-%d}: {first.body['reason']}"
+    else:
+        reason, policy = verdict.sentence, case.story.digest
+        case.note(ROLLED_BACK, {"reason": reason, "verdict": verdict.as_dict(), "policy": policy})
     roll_back_source(
-        case.store,
-        case.story,
-        case.source,
-        labeller=case.labeller,
-        actor=case.actor,
-        reason=verdict.sentence,
+        case.store, case.story, case.source, labeller=case.labeller, actor=case.actor, reason=reason
     )
+    return reason

@@ -132,8 +132,7 @@ def audit_labels(platform: Platform) -> str:
         for one in taken_back:
             key = f"{name}/{one['source']}/{one['judged_week']}"
             title = f"{name}: {one['source']} was taken back to {one['now_in_force'] or 'nobody'}"
-            said = one["verdict"]["sentence"]
-            notice = Notice(key, "SEV-3", title, said, (ON_CALL,), runbook="label_drift")
+            notice = Notice(key, "SEV-3", title, one["reason"], (ON_CALL,), runbook="label_drift")
             platform.outbox.put(notice, at=now)
         return f"{name}: {len(found)} audited, {len(taken_back)} taken back." if found else ""
 

@@ -334,7 +334,7 @@ class Shop:
         for one in audit_labels(self.platform, STORY, apply=True)["audits"]:
             if one["rolled_back"]:
                 back = f"{one['source']} labels are taken back to {one['now_in_force'] or 'nobody'}"
-                self.notify(f"{self.clock.now():%b %d %H:%M}  {back}: {one['verdict']['sentence']}")
+                self.notify(f"{self.clock.now():%b %d %H:%M}  {back}: {one['reason']}")
 
     def _label(self, samples: list[Sample]) -> list[Label]:
         """Votes of all three sources, each with the time it will be known."""
