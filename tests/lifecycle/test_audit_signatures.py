@@ -12,6 +12,7 @@ from tests.promotion.samples import AT, add
 
 from mangaassist.core.clock import SimulatedClock
 from mangaassist.core.home import Home
+from mangaassist.core.settings import Settings
 from mangaassist.governance.signing import Signature
 from mangaassist.labels.versions import finalise
 from mangaassist.lifecycle.auditing import audit_home
@@ -55,6 +56,9 @@ def test_a_changed_label_table_is_found(home: Home, clock: SimulatedClock) -> No
     finalise(platform.labels, STORY, actor="retrain")
     found = audit_home(platform, labels=True)
     assert (found.ok, found.label_versions, found.first_bad) == (True, 1, None)
+    abroad = audit_home(Platform.open(Home(home.path, Settings(region="jp")), clock), labels=True)
+    assert (abroad.ok, abroad.label_versions, abroad.elsewhere) == (True, 0, ("intent",))
+    assert "Labels of intent live in another region" in abroad.sentence
     [path] = (home.path / "warehouse").glob("labels/*/data/*.parquet")
     changed = pl.read_parquet(path).with_columns(label=pl.lit("b"))
     path.chmod(0o644)

@@ -50,7 +50,7 @@ class Audit:
             return " ".join(self.problems)
         compared = [f"{self.entries:,} ledger entries"]
         if self.label_versions is not None:
-            compared.append(f"{self.label_versions:,} label versions")
+            compared.append(f"{self.label_versions:,} label version{'s' * (self.label_versions != 1)}")
         away = f" Labels of {', '.join(self.elsewhere)} live in another region." if self.elsewhere else ""
         return f"Verified {', '.join(compared)} and {self.artifacts:,} artifacts: all intact.{away}"
 
@@ -122,8 +122,8 @@ def _labels(platform: Platform) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
         story = platform.module(name).STORY
         try:
             for pinned in label_versions.versions(platform.labels, story):
-                compared += 1
                 label_versions.contents(platform.labels, story, pinned)
+                compared += 1
         except GateRefused:
             elsewhere.append(name)
         except (IntegrityError, InputError) as error:
