@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from tests.promotion.rollouts import SAFETY, run
-from tests.promotion.samples import AT, add
+from tests.promotion.samples import AT, add, registry
 from tests.promotion.test_controller import QUICK, challenged, frames
 from tests.promotion.traffic import Traffic
 
@@ -47,15 +49,28 @@ class Promoted:
         return Controller(self.registry).revise(QUICK, self.evidence, self.evidence.at).action
 
 
-def harmful() -> Traffic:
-    return Traffic(
+@pytest.fixture(scope="module")
+def _harmful(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StageEvidence]:
+    home = Home.open(tmp_path_factory.mktemp("harmful") / "home")
+    traffic = Traffic(
         per_tick=40.0, resolved={"champion": 0.8, "challenger": 0.6}, bad_news=timedelta(days=2), seed=3
     )
+    promoted = Promoted.by(home, traffic)
+    promoted.registry.ledger.close()
+    return home.path, promoted.evidence
 
 
-def test_late_outcomes_take_a_champion_back(home: Home) -> None:
+@pytest.fixture
+def harmful(tmp_path: Path, _harmful: tuple[Path, StageEvidence]) -> Promoted:
+    """A champion whose canary resolved less than it seemed to; one rollout, a copy for each test."""
+    path, evidence = _harmful
+    shutil.copytree(path, tmp_path / "home", dirs_exist_ok=True)
+    return Promoted(registry(Home.open(tmp_path / "home")), evidence)
+
+
+def test_late_outcomes_take_a_champion_back(harmful: Promoted) -> None:
     """With a page, its evidence, and without the challenger that was compared with it."""
-    promoted = Promoted.by(home, harmful())
+    promoted = harmful
     target = promoted.registry
     add(target, run="r3")
     target.start_shadow("intent", 3, actor="retrain", at=AT)
@@ -74,9 +89,9 @@ def test_late_outcomes_take_a_champion_back(home: Home) -> None:
         promoted.revise()
 
 
-def test_a_freeze_pins_a_harmful_champion_too_and_says_so_once(home: Home) -> None:
+def test_a_freeze_pins_a_harmful_champion_too_and_says_so_once(harmful: Promoted) -> None:
     """PRO-8: only a person moves anything under a freeze."""
-    promoted = Promoted.by(home, harmful())
+    promoted = harmful
     promoted.registry.switches.freeze(True, actor="mei", reason="SEV-1", at=AT)
     assert [promoted.revise() for _ in range(3)] == [Action.HOLD] * 3
     assert len(promoted.registry.ledger.entries(kind="promotion.revised")) == 1

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.forks import fork_server
 from tests.promotion.samples import (
     AT,
     HOLDOUT,
@@ -334,7 +335,7 @@ def test_eight_processes_promote_at_once_and_one_wins(home: Home) -> None:
     target = registry(home)
     add(target, run="r1")
     to_canary(target, "intent", 1)
-    context = multiprocessing.get_context("spawn")
+    context = fork_server("tests.promotion.samples")
     barrier, results = context.Barrier(8), context.Queue()
     workers = [
         context.Process(target=_promote_once, args=(str(home.path), barrier, results)) for _ in range(8)
