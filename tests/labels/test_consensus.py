@@ -141,6 +141,7 @@ def test_an_example_is_as_last_captured() -> None:
     ]
 
 
+Votes = list[tuple[str, str, str, str | None, float | None, bool]]
 VOTES = st.lists(
     st.tuples(
         st.sampled_from(["t1", "t2", "t3"]),
@@ -155,7 +156,7 @@ VOTES = st.lists(
 )
 
 
-def naive(rows: list[tuple[str, str, str, str | None, float | None, bool]]) -> dict[str, tuple[str, float]]:
+def naive(rows: Votes) -> dict[str, tuple[str, float]]:
     """The policy as a loop over one example after another."""
     found = {}
     for text in {row[0] for row in rows}:
@@ -176,12 +177,10 @@ def naive(rows: list[tuple[str, str, str, str | None, float | None, bool]]) -> d
     return found
 
 
-@settings(max_examples=60, deadline=None)
-@given(rows=VOTES, seed=st.integers(0, 2**16))
-def test_it_does_what_the_loop_does_in_any_order(
-    rows: list[tuple[str, str, str, str | None, float | None, bool]], seed: int
-) -> None:
-    """The vectorised policy against its slow twin, on shuffled rows."""
+def in_any_order(
+    rows: Votes, seed: int, policy: LabelPolicy
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Examples, their votes and the consensus, which no order of rows changes."""
     texts = examples(*(example(text) for text in ("t1", "t2", "t3")))
     given_votes = labels(
         *(
@@ -189,9 +188,17 @@ def test_it_does_what_the_loop_does_in_any_order(
             for text, label, source, who, sure, senior in rows
         )
     )
-    frame = consensus(texts, given_votes, POLICY)
-    shuffled = consensus(texts.sample(fraction=1, shuffle=True, seed=seed), given_votes[::-1], POLICY)
+    frame = consensus(texts, given_votes, policy)
+    shuffled = consensus(texts.sample(fraction=1, shuffle=True, seed=seed), given_votes[::-1], policy)
     assert frame.equals(shuffled)
+    return texts, given_votes, frame
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=VOTES, seed=st.integers(0, 2**16))
+def test_it_does_what_the_loop_does_in_any_order(rows: Votes, seed: int) -> None:
+    """The vectorised policy against its slow twin, on shuffled rows."""
+    _, _, frame = in_any_order(rows, seed, POLICY)
     names = {identity(text): text for text in ("t1", "t2", "t3")}
     got = {names[row["example_id"]]: (row["label"], row["agreement"]) for row in frame.iter_rows(named=True)}
     expected = naive(rows)
@@ -293,19 +300,10 @@ def test_the_model_learns_whom_to_trust() -> None:
 @settings(max_examples=40, deadline=None)
 @given(rows=VOTES, seed=st.integers(0, 2**16), policy=st.sampled_from([MAJORITY, MODEL]))
 def test_every_policy_labels_the_same_examples_in_any_order(
-    rows: list[tuple[str, str, str, str | None, float | None, bool]], seed: int, policy: LabelPolicy
+    rows: Votes, seed: int, policy: LabelPolicy
 ) -> None:
     """Policies differ in the label; not in that there is exactly one, nor in that order is no part of it."""
-    texts = examples(*(example(text) for text in ("t1", "t2", "t3")))
-    given_votes = labels(
-        *(
-            vote(text, label, source, who, confidence=sure, escalation=senior)
-            for text, label, source, who, sure, senior in rows
-        )
-    )
-    frame = consensus(texts, given_votes, policy)
-    shuffled = consensus(texts.sample(fraction=1, shuffle=True, seed=seed), given_votes[::-1], policy)
-    assert frame.equals(shuffled)
+    texts, given_votes, frame = in_any_order(rows, seed, policy)
     by_priority = consensus(texts, given_votes, POLICY)
     assert frame.select("example_id", "role", "sources").equals(
         by_priority.select("example_id", "role", "sources")
@@ -315,7 +313,7 @@ def test_every_policy_labels_the_same_examples_in_any_order(
 @settings(max_examples=60, deadline=None)
 @given(rows=VOTES)
 def test_the_majority_is_what_a_loop_finds(
-    rows: list[tuple[str, str, str, str | None, float | None, bool]],
+    rows: Votes,
 ) -> None:
     """Sources that made up their mind, one voice each, ties to the first: against the slow twin."""
     plain = [(*row[:5], False) for row in rows]

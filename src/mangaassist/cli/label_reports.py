@@ -37,7 +37,7 @@ def plan(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Choose unlabelled examples for a vendor and who of them is seen by three people, who by two."""
+    """Choose examples people have not labelled, and which three of them see, which two."""
     from mangaassist.lifecycle.label_quality import plan as run
 
     here = session(context, home, as_json)
