@@ -108,6 +108,14 @@ def test_the_retrospective_has_seven_sections_and_no_names() -> None:
         assert part in text, part
 
 
+def test_a_cause_that_people_confirmed_is_known_whatever_the_tree_said() -> None:
+    """INC-4: what was named at closing is no open question; that the tree missed it is one."""
+    found = write(replace(resolved(), localisation=walk("unknown")), now=minute(300))
+    assert not any("Find the root cause" in item.title for item in found.items)
+    assert "Confirmed: index, catalog_index.shard_3." in found.markdown()
+    assert "the tree did not find it" in found.markdown()
+
+
 def test_what_missed_its_target_is_said_and_becomes_work() -> None:
     """INC-4: late detection, an unknown cause and a repeat each leave an action item."""
     found = known({9.0: (records.LOCALISED, {"category": "unknown", **walk("unknown").as_dict()})})

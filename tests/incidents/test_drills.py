@@ -16,7 +16,8 @@ from mangaassist.core.errors import InputError
 from mangaassist.core.home import Home
 from mangaassist.incidents.alarms import TICK
 from mangaassist.incidents.changes import record
-from mangaassist.incidents.records import Change, Evidence
+from mangaassist.incidents.evidence import Evidence
+from mangaassist.incidents.records import Change
 from mangaassist.incidents.tree import Tree, walk
 from mangaassist.lifecycle import drills
 from mangaassist.simulation import faults, recordings

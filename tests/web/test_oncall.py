@@ -15,7 +15,8 @@ from tests.web.oncall_samples import BAD_NIGHT, CALM_NIGHT, NOTHING_YET, NOW, Ni
 from tests.web.test_browser import FLAGS
 
 from mangaassist.core.verdict import Status
-from mangaassist.incidents.snapshot import MOST_POINTS, as_dict, from_dict, snapshot
+from mangaassist.incidents.snapshot import MOST_POINTS, snapshot
+from mangaassist.incidents.snapshot_json import as_dict, from_dict
 from mangaassist.web.oncall import router
 from mangaassist.web.oncall_view import boxes, charts, dial, page, said
 from mangaassist.web.runbooks import runbooks

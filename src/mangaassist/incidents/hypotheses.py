@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from mangaassist.incidents.evidence import Evidence
 from mangaassist.incidents.grouping import reach
-from mangaassist.incidents.records import Change, Evidence, Occasion
+from mangaassist.incidents.records import Change, Occasion
 from mangaassist.incidents.scene import Failing, Scene
 from mangaassist.retraining.lineage import Lineage
 

@@ -1,4 +1,4 @@
-"""The nouns of an incident, its ledger kinds, and the protocol through which evidence is read.
+"""The nouns of an incident and its ledger kinds.
 
 Everything watched is a :class:`Series` on a regular grid, whatever it measures: a quality metric of a cohort,
 the drift of a feature, the recall of a shard, the answers of a probe. What a series belongs to is the first
@@ -7,10 +7,10 @@ part of its name: "reranker.ndcg" is of component "reranker", which the dependen
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from mangaassist.core.clock import isoformat, parse_instant
 from mangaassist.core.identity import digest
@@ -348,41 +348,6 @@ class Occasion:
     until: datetime
     touches: tuple[str, ...] = ()
     cohorts: tuple[str, ...] = ()
-
-
-class Evidence(Protocol):
-    """Everything the triage tree may look at; the live platform and the drills both implement it.
-
-    Nothing in it knows a cause. ``now`` is the instant it was gathered: it holds nothing known later.
-    """
-
-    @property
-    def now(self) -> datetime: ...
-
-    @property
-    def absent(self) -> Mapping[str, str]:
-        """Panels that are not measured here, and why in one sentence."""
-        ...
-
-    def panels(self) -> Sequence[str]:
-        """The panels it can answer for; one that is absent makes its nodes ``insufficient``."""
-        ...
-
-    def series(self, panel: str) -> Sequence[Series]:
-        """The series of one panel, some days up to ``now``."""
-        ...
-
-    def minutes(self, panel: str, since: datetime) -> Sequence[Series]:
-        """Series of a panel that can be read minute by minute: the minutes that ended after ``since``."""
-        ...
-
-    def changes(self, since: datetime, until: datetime) -> Sequence[Change]:
-        """Changes that took effect between the two and were known by ``now``."""
-        ...
-
-    def occasions(self, since: datetime, until: datetime) -> Sequence[Occasion]:
-        """Calendar entries in force at any time between the two."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

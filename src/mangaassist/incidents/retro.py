@@ -119,7 +119,7 @@ def proposed(known: Known, *, now: datetime, before: Past | None = None) -> Iter
     if mine.detect > 15:
         late = f"The alarm came {mine.detect:.0f} min after the onset (target 15): find what moved first."
         yield item(late, clock.ON_CALL, 2)
-    if walk is None or walk.category == clock.UNKNOWN:
+    if mine.category == clock.UNKNOWN or not mine.cause:
         yield item("Find the root cause; this stays open until it is known.", clock.ON_CALL, 2)
     for verdict in walk.verdicts if walk else ():
         if verdict.status is Status.INSUFFICIENT:
@@ -273,10 +273,11 @@ def _calibration(known: Known, mine: Past, before: Past | None) -> list[str]:
         lines.append(f"- The tree said {said} with {walk.probability:.0%}; nobody has confirmed it yet.")
     if mine.false_alarm:
         lines.append("- It was a false alarm: it counts against the threshold of its series.")
-    new = not walk or walk.category == clock.UNKNOWN
-    question = (
-        "yes, nothing in the tree fits: add a category to it." if new else "no, the tree has a name for it."
-    )
+    question = "no, the tree has a name for it."
+    if mine.category == clock.UNKNOWN:
+        question = "yes, nothing in the tree fits: add a category to it."
+    elif not walk or walk.category == clock.UNKNOWN:
+        question = "no, but the tree did not find it: see what evidence its node lacked."
     lines.append(f"- Is this a new category? On the record: {question}")
     repeat = f"yes, of {before.opened:%Y-%m-%d}" if before else "no, not within a quarter"
     lines.append(f"- Is it a repeat? {repeat}.")

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from mangaassist.incidents.records import EVERYBODY, Alarm, Evidence, Incident, Onset, Series
+from mangaassist.incidents.evidence import Evidence
+from mangaassist.incidents.records import EVERYBODY, Alarm, Incident, Onset, Series
 from mangaassist.stats.domain import FloatArray
 
 _DAY = timedelta(days=1)

@@ -1,7 +1,7 @@
 """What the 3am page shows, as one value made in advance from evidence and the ledger (INC-2).
 
-It is made the same way from the live platform and from a drill, and it round-trips through JSON, because the
-page serves what the schedule wrote and never computes while somebody waits.
+It is made the same way from the live platform and from a drill. The page serves what the schedule wrote and
+never computes while somebody waits.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from mangaassist.core.clock import isoformat, parse_instant
 from mangaassist.core.verdict import Status, Verdict
 from mangaassist.incidents import clock
-from mangaassist.incidents.records import EVERYBODY, Change, Evidence, Known, Localisation, Series, Suspect
+from mangaassist.incidents.evidence import Evidence
+from mangaassist.incidents.records import EVERYBODY, Change, Known, Localisation, Series, Suspect
 from mangaassist.stats.domain import FloatArray
 
 QUALITY, COHORTS = "quality", "cohorts"
@@ -343,77 +343,3 @@ def _points(series: Series, now: datetime, window: timedelta) -> Points:
             mean = float(np.nanmean(block)) if np.isfinite(block).any() else None
             found.append((at, mean if mean is None else float(f"{mean:.5g}")))
     return tuple(found)
-
-
-def as_dict(view: OncallSnapshot) -> dict[str, Any]:
-    """The snapshot as a JSON object."""
-    body: dict[str, Any] = _plain(view)
-    return body
-
-
-def from_dict(body: Mapping[str, Any]) -> OncallSnapshot:
-    """The inverse of :func:`as_dict`."""
-    return OncallSnapshot(
-        _at(body["at"]),
-        body["source"],
-        tuple(_incident_of(one) for one in body["incidents"]),
-        tuple(_series_of(one) for one in body["focus"]),
-        tuple(
-            PanelView(
-                one["name"],
-                Verdict.from_dict(one["verdict"]),
-                tuple(_series_of(row) for row in one["series"]),
-                one["more"],
-            )
-            for one in body["panels"]
-        ),
-        dict(body["absent"]),
-        tuple(Change.from_dict(one) for one in body["changes"]),
-        tuple(body["occasions"]),
-        tuple(Verdict.from_dict(one) for one in body["dependencies"]),
-        body["problem"],
-    )
-
-
-def _plain(value: Any) -> Any:
-    """A value of this module as JSON values."""
-    if isinstance(value, Verdict | Change | Suspect):
-        return value.as_dict()
-    if isinstance(value, datetime):
-        return isoformat(value)
-    if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    return value
-
-
-def _series_of(body: Mapping[str, Any]) -> SeriesView:
-    points = {
-        window: tuple((_at(at), value) for at, value in found) for window, found in body["points"].items()
-    }
-    return SeriesView(**{**body, "verdict": Verdict.from_dict(body["verdict"]), "points": points})
-
-
-def _incident_of(body: Mapping[str, Any]) -> IncidentView:
-    known = body["acknowledged"]
-    return IncidentView(
-        **{
-            **body,
-            "opened": _at(body["opened"]),
-            "began": _at(body["began"]),
-            "acknowledged": _at(known) if known else None,
-            "alarms": tuple(body["alarms"]),
-            "components": tuple(body["components"]),
-            "shared": tuple(body["shared"]),
-            "deadlines": tuple(Verdict.from_dict(one) for one in body["deadlines"]),
-            "tree": tuple(Verdict.from_dict(one) for one in body["tree"]),
-            "suspects": tuple(Suspect(**one) for one in body["suspects"]),
-        }
-    )
-
-
-def _at(text: str) -> datetime:
-    return parse_instant(text, field="snapshot")

@@ -16,6 +16,7 @@ from typing import Any
 from mangaassist.core.errors import InputError, nearest
 from mangaassist.core.verdict import Status, Verdict
 from mangaassist.incidents.alarms import EPOCH, TICK
+from mangaassist.incidents.evidence import Evidence
 from mangaassist.incidents.grouping import TOGETHER, dependencies, shipped
 from mangaassist.incidents.hypotheses import (
     QUERIES,
@@ -27,7 +28,7 @@ from mangaassist.incidents.hypotheses import (
     probabilities,
     weigh,
 )
-from mangaassist.incidents.records import Evidence, Incident, Localisation, Mitigation, Suspect
+from mangaassist.incidents.records import Incident, Localisation, Mitigation, Suspect
 from mangaassist.incidents.scene import Scene, scene
 from mangaassist.retraining.documents import malformed, of_home
 from mangaassist.retraining.lineage import Lineage

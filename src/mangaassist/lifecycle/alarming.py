@@ -16,8 +16,9 @@ import numpy as np
 
 from mangaassist.incidents import alarm_state, reading, register
 from mangaassist.incidents.alarms import TICK, Label
+from mangaassist.incidents.evidence import Evidence
 from mangaassist.incidents.grouping import joined
-from mangaassist.incidents.records import Alarm, Evidence, Known, Series
+from mangaassist.incidents.records import Alarm, Known, Series
 from mangaassist.incidents.tree import Tree, decided, walk
 from mangaassist.incidents.watches import Stretch, Watches, begun, follow, renewed
 from mangaassist.lifecycle.platform import Platform

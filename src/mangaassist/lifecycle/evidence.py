@@ -49,7 +49,7 @@ ABSENT: Mapping[str, str] = {
 
 @dataclass(slots=True)
 class LiveEvidence:
-    """The evidence of one instant; see :class:`mangaassist.incidents.records.Evidence`."""
+    """The evidence of one instant; see :class:`mangaassist.incidents.evidence.Evidence`."""
 
     platform: Platform
     now: datetime

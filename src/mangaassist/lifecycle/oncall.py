@@ -18,7 +18,8 @@ from mangaassist.incidents import actions, clock, deploys, reading
 from mangaassist.incidents.changes import record
 from mangaassist.incidents.notices import Notice, addresses
 from mangaassist.incidents.outbox import judge
-from mangaassist.incidents.snapshot import OncallSnapshot, as_dict, from_dict, snapshot
+from mangaassist.incidents.snapshot import OncallSnapshot, snapshot
+from mangaassist.incidents.snapshot_json import as_dict, from_dict
 from mangaassist.lifecycle import probe_history
 from mangaassist.lifecycle.desk import hurt_in_an_hour
 from mangaassist.lifecycle.evidence import Meters, missing

@@ -121,7 +121,7 @@ class Recording:
 
 @dataclass(slots=True)
 class Observed:
-    """The evidence of one instant of a recording; see :class:`mangaassist.incidents.records.Evidence`."""
+    """The evidence of one instant of a recording; see :class:`mangaassist.incidents.evidence.Evidence`."""
 
     recording: Recording
     now: datetime
