@@ -111,6 +111,11 @@ def _measure(here: Session, name: str, on: str, version: int | None) -> None:
             )
             render.table(title, ("attack", *parts[1:]), shown)
         render.verdicts([Verdict.from_dict(one) for one in result["golden_set"]], title="The set itself")
+        for one in result["golden_versions"][-1:]:
+            typer.echo(
+                f"Golden version {one['number']} judged last: {one['n']:,} rows, {one['added']:,} added, "
+                f"{one['removed']:,} removed, {one['relabelled']:,} relabelled."
+            )
         for note in result["notes"]:
             typer.echo(note)
 

@@ -45,7 +45,7 @@ def evaluate(platform: Platform, name: str, *, on: str, version: int | None) -> 
     from mangaassist.evaluation.adversarial import attack
     from mangaassist.evaluation.classification import confusion
     from mangaassist.evaluation.latency import measure_latency
-    from mangaassist.lifecycle.golden import golden_verdicts
+    from mangaassist.lifecycle.golden import golden_verdicts, golden_versions
 
     asked = _ask(platform, name, on, version)
     report, rows, story = asked.report, asked.rows, asked.story
@@ -60,6 +60,7 @@ def evaluate(platform: Platform, name: str, *, on: str, version: int | None) -> 
         "most_confused": confusion(report.answers).as_dict()["most_confused"],
         "latency": measure_latency(asked.model, rows["text"].to_list()).as_dict(),
         "golden_set": [one.as_dict() for one in golden_verdicts(platform, story, rows)] if golden else [],
+        "golden_versions": [one.as_dict() for one in golden_versions(platform, name)] if golden else [],
         "strata": [one.as_dict() for one in asked.strata],
         "notes": [
             _BEFORE_ABSTENTION,
