@@ -1,19 +1,18 @@
 """A process that appends and drains until it kills itself at the n-th dangerous moment.
 
-``python -m tests.storage.spool_victim HOME GENERATION KILL_AT``. Dangerous moments are the system calls and
+Dangerous moments are the system calls and
 the catalog commit that make something durable or visible, counted before and after each; a write may also be
-cut in half. What append confirmed is printed, one line of ids each.
+cut in half. What append confirmed is written to a file, one line of ids each.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 from pyiceberg.catalog.sql import SqlCatalog
@@ -74,21 +73,24 @@ def arm(bomb: Bomb) -> None:
         setattr(owner, name, bomb.around(getattr(owner, name)))
 
 
-def append(spool: Spool, generation: str, thread: int) -> None:
+def append(spool: Spool, generation: str, thread: int, confirmed: TextIO) -> None:
     for step in range(APPENDS):
         batch, size = f"{generation}-{thread}-{step}", step % 3 + 1
         ids = [f"{batch}-{number}" for number in range(size)]
         spool.append([{"id": one, "batch": batch, "size": size} for one in ids])
-        # One write: what two threads print must not run into each other.
-        print(" ".join(ids) + "\n", end="", flush=True)
+        # One write: what two threads say must not run into each other.
+        print(" ".join(ids) + "\n", end="", flush=True, file=confirmed)
 
 
-def main(path: str, generation: str, kill_at: str) -> None:
-    home = Home.open(Path(path))
+def main(path: Path, generation: str, kill_at: int, said: Path) -> None:
+    """Run until killed; ``said`` gets what was confirmed."""
+    home, confirmed = Home.open(path), said.open("w", encoding="ascii")
     tables = Tables.open(home)
     spool = Spool(home.path / "spool", segment_bytes=600, drain_bytes=900)
-    arm(Bomb(int(kill_at)))
-    threads = [threading.Thread(target=append, args=(spool, generation, one)) for one in range(THREADS)]
+    arm(Bomb(kill_at))
+    threads = [
+        threading.Thread(target=append, args=(spool, generation, one, confirmed)) for one in range(THREADS)
+    ]
     for thread in threads:
         thread.start()
     spool.drain(tables, TABLE, SCHEMA)
@@ -97,7 +99,3 @@ def main(path: str, generation: str, kill_at: str) -> None:
     spool.drain(tables, TABLE, SCHEMA)
     spool.close()
     spool.drain(tables, TABLE, SCHEMA)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.forks import fork_server
 from tests.storage.processes import AT
-from tests.storage.spool_victim import SCHEMA, TABLE, THREADS
+from tests.storage.spool_victim import SCHEMA, TABLE, THREADS, main
 
 from mangaassist.core.errors import InputError, IntegrityError, Unavailable
 from mangaassist.core.home import Home
@@ -376,7 +376,7 @@ def test_a_writer_that_lives_shows_only_what_it_acknowledged(spool: Spool, tmp_p
 # kill -9
 
 
-def _kill_and_recover(path: Path, generations: int, seed: int) -> int:
+def _kill_and_recover(path: Path, generations: int, seed: int, server: ForkServerContext) -> int:
     """Run victims on one home, each killed somewhere; then drain and compare. How many were killed."""
     generator = np.random.default_rng(seed)
     acknowledged: set[str] = set()
@@ -384,11 +384,13 @@ def _kill_and_recover(path: Path, generations: int, seed: int) -> int:
     for generation in range(generations):
         kill_at = int(generator.integers(1, 160))
         name = f"{seed}.{generation}"
-        command = [sys.executable, "-m", "tests.storage.spool_victim", str(path), name, str(kill_at)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode in (0, -signal.SIGKILL), done.stderr
-        killed += done.returncode != 0
-        acknowledged.update(done.stdout.split())
+        said = path.with_name(f"{name}.txt")
+        victim = server.Process(target=main, args=(path, name, kill_at, said))
+        victim.start()
+        victim.join()
+        assert victim.exitcode in (0, -signal.SIGKILL)
+        killed += victim.exitcode != 0
+        acknowledged.update(said.read_text(encoding="ascii").split())
     home = Home.open(path)
     tables, spool = Tables.open(home), Spool(home.path / "spool")
     spool.drain(tables, TABLE, SCHEMA)
@@ -405,7 +407,8 @@ def _kill_and_recover(path: Path, generations: int, seed: int) -> int:
 
 
 def test_kill_9_at_twenty_points_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    homes = [(tmp_path / f"home{number}", 5, 10 + number) for number in range(4)]
+    server = fork_server("tests.storage.spool_victim")
+    homes = [(tmp_path / f"home{number}", 5, 10 + number, server) for number in range(4)]
     with ThreadPoolExecutor(2) as executor:
         killed = sum(executor.map(lambda one: _kill_and_recover(*one), homes))
     assert killed >= 12
@@ -413,6 +416,7 @@ def test_kill_9_at_twenty_points_loses_and_doubles_nothing(tmp_path: Path) -> No
 
 @pytest.mark.soak
 def test_kill_9_at_hundreds_of_points_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    homes = [(tmp_path / f"home{number}", 20, 1000 + number) for number in range(20)]
+    server = fork_server("tests.storage.spool_victim")
+    homes = [(tmp_path / f"home{number}", 20, 1000 + number, server) for number in range(20)]
     with ThreadPoolExecutor(2) as executor:
         assert sum(executor.map(lambda one: _kill_and_recover(*one), homes)) >= 250
