@@ -1,7 +1,7 @@
 """The change log: everything that could have done it, in one place.
 
 What the platform does itself is in the ledger already: versions and switches are read from there. Everything
-else is recorded: deploys from git (:mod:`.deploys`); prompts, indices, managed services, campaigns by webhook.
+else is recorded: deploys from git (:mod:`.deploys`); prompts, indices, services and campaigns by webhook.
 """
 
 from __future__ import annotations
