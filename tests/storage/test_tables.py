@@ -447,3 +447,30 @@ def test_rows_that_could_not_be_appended_stay_buffered(tables: Tables, clock: Si
     with pytest.raises(InputError):
         writer.flush()
     assert writer.pending() == 1
+
+
+def test_a_copied_home_reads_writes_and_frees_its_own_files(home: Home, tmp_path: Path) -> None:
+    """Iceberg names files by where they were written; a copy of a copy included."""
+    tables = Tables.open(home)
+    tables.append("labels.intent", rows(1, 2))
+    tables.append("labels.intent", rows(3))
+    tables.close()
+    before = files_of(home)
+    source = home
+    for name in ("copy", "copy of the copy"):
+        shutil.copytree(source.path, tmp_path / name)
+        source = Home.open(tmp_path / name)
+        copy = Tables.open(source)
+        copy.append("labels.intent", rows(4))
+        copy.append(f"labels.{name.replace(' ', '_')}", rows(5))
+        now = newest_file(source) + timedelta(days=1)
+        gone = copy.expire("labels.intent", older_than=now, keep=(), now=now, grace=HOUR, dry_run=False)
+        assert gone.files > 0
+        copy.close()
+    shutil.move(source.path, tmp_path / "moved")
+    moved = Tables.open(Home.open(tmp_path / "moved"))
+    assert sorted(moved.read("labels.intent")["n"]) == [1, 2, 3, 4, 4]
+    assert moved.read("labels.copy")["n"].to_list() == [5]
+    assert moved.read("labels.copy_of_the_copy")["n"].to_list() == [5]
+    moved.close()
+    assert files_of(home) == before

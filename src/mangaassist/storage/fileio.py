@@ -16,14 +16,18 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 from pyarrow.fs import LocalFileSystem
 from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStream
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
+from pyiceberg.typedef import EMPTY_DICT, Properties
 
 from mangaassist.storage.segment import sync_folder
 
 _BUFFER_BYTES = 1 << 20
+MOVED = "mangaassist.moved"
+"""Property of a catalog: JSON of the folders that its files were written to, and where each is now."""
 _READ_WHOLE = frozenset({".avro", ".json"})
 """Metadata, small enough to be checked and decoded from the same bytes in memory."""
 
@@ -82,6 +86,16 @@ class _LocalFile(PyArrowFile):
 
 class DurableFileIO(PyArrowFileIO):
     """pyiceberg's own file access, with the above where the file system is the local one."""
+
+    @staticmethod
+    def parse_location(location: str, properties: Properties = EMPTY_DICT) -> tuple[str, str, str]:
+        """As pyiceberg's; a file of a home that was copied or moved is looked for where the home is now."""
+        scheme, host, path = PyArrowFileIO.parse_location(location, properties)
+        if scheme == "file":
+            for old, new in orjson.loads(properties.get(MOVED, "{}")).items():
+                if path.startswith(old + "/"):
+                    return scheme, host, new + path.removeprefix(old)
+        return scheme, host, path
 
     def new_input(self, location: str) -> PyArrowFile:
         return _local(super().new_input(location))

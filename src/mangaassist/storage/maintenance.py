@@ -118,7 +118,8 @@ def _reachable(table: Table, snapshots: list[Snapshot]) -> set[str]:
     for path, manifest in manifests.items():
         found.add(path)
         found.update(entry.data_file.file_path for entry in manifest.fetch_manifest_entry(io))
-    paths = {PyArrowFileIO.parse_location(location)[2] for location in found}
+    assert isinstance(io, PyArrowFileIO)
+    paths = {io.parse_location(location, io.properties)[2] for location in found}
     return paths | {checksum_path(path) for path in paths}
 
 

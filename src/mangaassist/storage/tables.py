@@ -12,7 +12,9 @@ import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
+from urllib.parse import unquote, urlsplit
 
+import orjson
 import polars as pl
 import pyarrow as pa
 import sqlalchemy as sa
@@ -33,6 +35,7 @@ from mangaassist.storage import maintenance
 from mangaassist.storage.arrow import conform, storable_schema, widened
 from mangaassist.storage.buffer import BufferedWriter
 from mangaassist.storage.database import BUSY_SECONDS, alone, database_url, explained
+from mangaassist.storage.fileio import MOVED
 from mangaassist.storage.fingerprint import fingerprint
 from mangaassist.storage.maintenance import Expired
 from mangaassist.storage.scanning import Between, damaged_table, reading, rows_of, scan_of
@@ -90,15 +93,19 @@ class Tables:
         """
         url = database_url(home.settings.catalog_url, field="catalog_url", default=home.path / "catalog.db")
         warehouse = home.settings.warehouse or str(home.path / "warehouse")
+        moved: dict[str, str] = {}
         with explained("table catalog", home.path), home.lock("catalog"), alone(url, _ADVISORY_KEY):
             if url.get_backend_name() == "sqlite":
                 _prepare_sqlite(url.database or "")
+                if not home.settings.warehouse:
+                    moved = _moved(url.database or "", warehouse)
                 url = url.update_query_dict({"timeout": str(BUSY_SECONDS)})
             catalog = SqlCatalog(
                 "mangaassist",
                 uri=url.render_as_string(hide_password=False),
                 warehouse=warehouse,
                 **{"py-io-impl": "mangaassist.storage.fileio.DurableFileIO"},
+                **{MOVED: orjson.dumps(moved).decode()},
                 **s3_properties(home.settings),
             )
         return cls(home, catalog)
@@ -374,6 +381,20 @@ def _check_name(name: str) -> None:
             got=repr(name),
             next_step="Rename it.",
         )
+
+
+def _moved(catalog: str, warehouse: str) -> dict[str, str]:
+    """The folders that tables of a home were made in while the home lay elsewhere, each with today's.
+
+    Iceberg names files by where they were written. Without this a copied home would read, change and free
+    the files of the one it was copied from.
+    """
+    places = "select distinct metadata_location, '/' || table_namespace || '/' || table_name || '/metadata/'"
+    with closing(sqlite3.connect(catalog, timeout=BUSY_SECONDS)) as connection:
+        known = connection.execute("select 1 from sqlite_master where name = 'iceberg_tables'").fetchone()
+        found = connection.execute(f"{places} from iceberg_tables").fetchall() if known else []
+    folders = {unquote(urlsplit(location).path).rpartition(below)[0] for location, below in found}
+    return dict.fromkeys(sorted(folders - {"", warehouse}), warehouse)
 
 
 def _prepare_sqlite(path: str) -> None:
