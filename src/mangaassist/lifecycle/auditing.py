@@ -8,7 +8,6 @@ from typing import Any
 
 from mangaassist.core.clock import isoformat
 from mangaassist.core.errors import GateRefused, InputError, IntegrityError
-from mangaassist.labels import versions as label_versions
 from mangaassist.lifecycle.platform import Platform
 from mangaassist.storage.ledger import Entry, Verification
 from mangaassist.stories.discovery import story_names
@@ -117,6 +116,9 @@ def _restore(chain: Verification) -> str:
 
 def _labels(platform: Platform) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
     """How many label versions were read back, stories of other regions, and what is not what was pinned."""
+    # Here, because a ledger command must not wait for libraries it does not need.
+    from mangaassist.labels import versions as label_versions
+
     compared, elsewhere, problems = 0, [], []
     for name in story_names(platform.home.path):
         story = platform.module(name).STORY
