@@ -151,9 +151,9 @@ class Producer:
             self.acknowledged.add(number)
 
     def move_to(self, process: Process) -> None:
-        """The old process is dead: what it answered before counts, the rest is sent to the new one."""
+        """The old process is dead: what it answered before counts unless the answer is one that gets lost."""
         while (number := self._answers.get()) is not None:
-            if self.waiting.pop(number, None) is not None:
+            if number % _LOST_ANSWER and self.waiting.pop(number, None) is not None:
                 self.acknowledged.add(number)
         self._attach(process)
         for data in self.waiting.values():
