@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from mangaassist.core.clock import isoformat, utc
 from mangaassist.core.errors import IntegrityError, MangaAssistError, Unavailable
@@ -31,9 +31,10 @@ _FIRST_VALUE = 4  # in a version, after its times and its nulls
 Key = str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(NamedTuple):
     """What one online read gave: per feature a list with one item per entity, in order.
+
+    A named tuple, because a frozen dataclass takes a tenth of a read to make.
 
     Attributes:
         values: what the model is given.
@@ -242,9 +243,7 @@ def _read(
         keys = entities.get(group.entity)
         if keys is None:
             keys = [None] * max(map(len, entities.values()), default=0)
-        versions = _versions(view, group, keys, moment)
-        happened = [None if one is None else one[1] for one in versions]
-        arrived = [None if one is None else one[2] for one in versions]
+        versions, happened, arrived = _versions(view, group, keys, moment)
         for one in wanted:
             name = one.name
             values[name], reasons[name] = _settle(one, keys, versions, moment, good)
@@ -252,12 +251,20 @@ def _read(
     return Served(values, reasons, events, ingested, view.manifest, view.problem)
 
 
-def _versions(view: _View, group: Group, keys: Sequence[Key], moment: int) -> list[Version | None]:
+def _versions(
+    view: _View, group: Group, keys: Sequence[Key], moment: int
+) -> tuple[list[Version | None], list[int | None], list[int | None]]:
+    """The version that serves each key at ``moment``, when it happened and when it arrived; None for none."""
+    nothing: list[Any] = [None] * len(keys)
     if view.generation is None:
-        return [None] * len(keys)
-    found = view.generation.get([group.key(key) if key is not None else group.prefix for key in keys])
+        return nothing, nothing, nothing
+    versions, happened, arrived = nothing, nothing.copy(), nothing.copy()
     visible = group.visible
-    return [None if record is None else visible(record, moment) for record in found]
+    found = view.generation.get([group.key(key) if key is not None else group.prefix for key in keys])
+    for place, record in enumerate(found):
+        if record is not None and (version := visible(record, moment)) is not None:
+            versions[place], happened[place], arrived[place] = version, version[1], version[2]
+    return versions, happened, arrived
 
 
 def _settle(
